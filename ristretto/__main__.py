@@ -1,0 +1,5 @@
+"""``python -m ristretto``."""
+
+from ristretto.cli.main import entry
+
+entry()

@@ -1,0 +1,1 @@
+"""Everything that knows Caffe's files and rules."""

@@ -1,0 +1,1 @@
+"""What Caffe's file says of each layer type: parameters, shapes, weight shapes."""

@@ -1,0 +1,150 @@
+"""From a prototxt to the typed net of one phase: rules applied, in-place layers resolved, every value written once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.rules import NetState, is_included
+from ristretto.caffe.textproto import Document, parse
+from ristretto.caffe.upgrade import needs_upgrade, upgrade_inputs, upgrade_net
+from ristretto.caffe.view import View
+from ristretto.errors import NetError, UsageError
+
+AUTOMATIC_TOP = "(automatic)"
+
+_LOSS_TYPES = frozenset(
+    {
+        "SoftmaxWithLoss",
+        "EuclideanLoss",
+        "HingeLoss",
+        "InfogainLoss",
+        "MultinomialLogisticLoss",
+        "SigmoidCrossEntropyLoss",
+        "ContrastiveLoss",
+    }
+)
+
+
+def read_prototxt(path: Path) -> Document:
+    """Read and parse a prototxt.
+
+    Raises:
+        UsageError: the file cannot be read.
+        PrototxtError: it is not well-formed.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        what = f"cannot read the prototxt: {error.strerror or error}"
+        raise UsageError(what, file=str(path), cure="check the path given") from error
+    return parse(data, str(path))
+
+
+def modernise(document: Document) -> Document:
+    """Bring a V0 or V1 net, or one with ``input:`` fields, to today's form; a modern one is returned as it is."""
+    if needs_upgrade(document):
+        document = upgrade_net(document)
+    return upgrade_inputs(document)
+
+
+def is_loss(type_name: str) -> bool:
+    """Whether a layer type is one of Caffe's losses (its first top has weight 1 unless told otherwise)."""
+    return type_name in _LOSS_TYPES
+
+
+@dataclass
+class _Blobs:
+    """Blob bookkeeping while the layers are walked in order (Net::AppendTop, Net::AppendBottom)."""
+
+    versions: dict[str, list[int]] = field(default_factory=dict)
+    available: set[str] = field(default_factory=set)
+    makers: list[tuple[str, str]] = field(default_factory=list)
+
+    def read(self, layer: View, blob: str) -> int:
+        if blob not in self.versions:
+            cure = "no layer before this one makes it in this phase: check the name, the order and the phase rules"
+            raise layer.error(f"unknown bottom blob '{blob}'", cure=cure, field="bottom")
+        self.available.discard(blob)
+        return self.versions[blob][-1]
+
+    def write(self, layer: View, name: str, blob: str, in_place: bool) -> int:
+        if blob in self.versions and not in_place:
+            cure = "give the top another name, or the bottom the same one if the layer is to work in place"
+            raise layer.error(f"top blob '{blob}' is made by more than one layer", cure=cure, field="top")
+        self.makers.append((blob, name))
+        self.versions.setdefault(blob, []).append(len(self.makers) - 1)
+        self.available.add(blob)
+        return len(self.makers) - 1
+
+    def value_names(self) -> list[str]:
+        """A name for every version: the last one of a blob has the blob's own."""
+        names, taken = [], set(self.versions)
+        last = {versions[-1] for versions in self.versions.values()}
+        for number, (blob, maker) in enumerate(self.makers):
+            name = blob
+            if number not in last:
+                name = f"{blob}@{maker}"
+                while name in taken:
+                    name += "'"
+            taken.add(name)
+            names.append(name)
+        return names
+
+
+def build_net(document: Document, state: NetState | None = None) -> NetSpec:
+    """The typed net of a prototxt in one state.
+
+    Raises:
+        PrototxtError: a field's value does not suit its type.
+        NetError: the layers do not make a net (an unknown bottom, a top made twice, contradicting rules).
+    """
+    state = state or NetState()
+    root = View.of(modernise(document), "NetParameter")
+    layers = _included(root.children("layer"), state)
+    if not layers:
+        cure = "is this a solver, or a net of another phase?"
+        raise NetError(f"the net has no layer in phase {state.phase}", file=document.file, cure=cure)
+    blobs = _Blobs()
+    wired: list[tuple[int, View, tuple[str, ...], list[int], list[int]]] = []
+    for index, view in layers:
+        bottoms, tops = view.texts("bottom"), _tops(view)
+        reads = [blobs.read(view, blob) for blob in bottoms]
+        writes = [
+            blobs.write(view, view.text("name"), top, position < len(bottoms) and bottoms[position] == top)
+            for position, top in enumerate(tops)
+        ]
+        wired.append((index, view, tops, reads, writes))
+    names = blobs.value_names()
+    specs = tuple(
+        LayerSpec(
+            name=view.text("name"),
+            type=view.text("type"),
+            bottoms=view.texts("bottom"),
+            tops=tops,
+            inputs=tuple(names[number] for number in reads),
+            outputs=tuple(names[number] for number in writes),
+            view=view,
+            phase=state.phase,
+            index=index,
+        )
+        for index, view, tops, reads, writes in wired
+    )
+    finals = {blob: names[versions[-1]] for blob, versions in blobs.versions.items()}
+    return NetSpec(
+        root.text("name"), state.phase, document.file, specs, finals, tuple(sorted(blobs.available))
+    )
+
+
+def _included(views: Iterable[View], state: NetState) -> list[tuple[int, View]]:
+    return [(index, view) for index, view in enumerate(views) if is_included(view, state)]
+
+
+def _tops(view: View) -> tuple[str, ...]:
+    """A layer's tops; a loss that names none gets one, as Caffe gives it (Layer::AutoTopBlobs)."""
+    tops = view.texts("top")
+    if not tops and view.text("type") in _LOSS_TYPES:
+        return (AUTOMATIC_TOP,)
+    return tops

@@ -1,0 +1,54 @@
+"""``ristretto demo``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from ristretto.cli.options import PATH
+
+
+@click.command(short_help="Quantize a small net that comes with the tool.")
+@click.option(
+    "--net",
+    type=click.Choice(["lenet", "resnet"]),
+    default="lenet",
+    show_default=True,
+    help="Which of the two nets, both trained on 8 x 8 pixel digits.",
+)
+@click.option("--output", type=PATH, metavar="DIR", help="Where to write the result.  [default: a new folder]")
+def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
+    """Quantize a small net that comes with the tool, so that you see what the main job does.
+
+    \b
+    Example:
+      ristretto demo
+    """
+    from ristretto.cli.quantize import run_quantize
+    from ristretto.resources import models_folder
+
+    models = models_folder()
+    folder = models / f"digits_{net}"
+    target = output or Path(tempfile.mkdtemp(prefix="ristretto-demo-"))
+    target.mkdir(parents=True, exist_ok=True)
+    flags: dict[str, Any] = {
+        "model": folder / "train_val.prototxt",
+        "weights": (folder / f"digits_{net}.caffemodel",),
+        "model_quantized": target / "quantized.prototxt",
+        "trimming_mode": "dynamic_fixed_point",
+        "iterations": "all",
+        "error_margin": 1.0,
+        "data_root": models,
+        "also": (f"{folder / 'deploy.prototxt'}={target / 'deploy_quantized.prototxt'}",),
+        "rounding": "half_even",
+    }
+    click.echo(
+        f"ristretto quantize --model {flags['model']} --weights {flags['weights'][0]} --model_quantized "
+        f"{flags['model_quantized']} --trimming_mode dynamic_fixed_point --iterations all --error_margin 1 "
+        f"--data-root {models} --report {target / 'report.json'}",
+        err=True,
+    )
+    return run_quantize(flags, target / "report.json", strict=False)

@@ -1,0 +1,76 @@
+"""Flags that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+
+class IterationsType(click.ParamType):
+    """A number of batches, or "all"."""
+
+    name = "N|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None | str:
+        """Turn the text into a number; "all" stays."""
+        if value == "all" or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"'{value}' is neither a number of batches from 1 up nor all", param, ctx)
+        return int(value)
+
+
+class WeightsType(click.ParamType):
+    """Weights files, separated by commas as Caffe takes them."""
+
+    name = "FILE[,FILE]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, ...]:
+        """Split at the commas."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(Path(part) for part in str(value).split(",") if part)
+
+
+ROUNDINGS = ("half_even", "half_away", "half_up", "truncate", "stochastic")
+
+model = click.option("--model", type=PATH, required=True, help="The net's prototxt.")
+weights = click.option("--weights", type=WeightsType(), required=True, help="Its trained weights; later files override.")
+optional_weights = click.option("--weights", type=WeightsType(), default=(), help="Trained weights; later files override.")
+rounding = click.option(
+    "--rounding",
+    type=click.Choice(ROUNDINGS),
+    default="half_even",
+    show_default=True,
+    help="How quantized values are rounded. half_away is what the original did on a CPU, half_even on a GPU.",
+)
+score = click.option("--score", metavar="BLOB", help="The blob that decides.  [default: the first output blob]")
+inputs = click.option("--inputs", type=PATH, metavar="FILE.npz", help="Arrays by blob name, in place of the net's data.")
+data_root = click.option("--data-root", type=PATH, metavar="DIR", help="Where relative sources are looked for.")
+seed = click.option("--seed", type=int, default=0, show_default=True, help="Of crops, mirrors and stochastic rounding.")
+threads = click.option(
+    "--threads", type=click.IntRange(min=0), default=0, help="Threads per run.  [default: one per core]"
+)
+phase = click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
+report = click.option("--report", type=PATH, metavar="OUT.json", help="Write the report as JSON.")
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in the order given."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+net_run = together(rounding, inputs, data_root, seed, threads)

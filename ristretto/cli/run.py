@@ -1,0 +1,43 @@
+"""``ristretto run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ristretto.cli.options import PATH, model, net_run, optional_weights, phase
+
+
+@click.command(short_help="Run one batch through a net and save its blobs.")
+@model
+@optional_weights
+@click.option("--outputs", type=PATH, required=True, metavar="OUT.npz", help="Where to save the blobs, by name.")
+@click.option("--blobs", metavar="A,B|all", help="The blobs to save.  [default: the net's outputs]")
+@phase
+@click.option("--batch", type=click.IntRange(min=0), default=0, show_default=True, help="Which batch of its own data.")
+@net_run
+def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
+    """Run one batch through a net and save its blobs.
+
+    With --inputs the arrays of an npz file are fed by blob name and the net takes their shapes; without, the net reads
+    its own data.
+
+    \b
+    Example:
+      ristretto run --model deploy.prototxt --weights net.caffemodel --inputs in.npz --outputs out.npz
+    """
+    from ristretto.atomic import check_writable
+    from ristretto.cli.npz import save_npz
+    from ristretto.numerics.rounding import Rounding
+    from ristretto.pipeline.evaluate import NetOptions, run as run_net
+
+    check_writable(outputs)
+    options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
+    wanted = None if blobs is None else tuple(part for part in blobs.split(",") if part)
+    values = run_net(options, wanted, batch)
+    save_npz(outputs, values)
+    for name, array in values.items():
+        click.echo(f"{name}: {' x '.join(map(str, array.shape)) or 'scalar'}")
+    return 0

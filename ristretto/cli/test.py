@@ -1,0 +1,53 @@
+"""``ristretto test``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ristretto.cli.options import IterationsType, model, net_run, optional_weights, report, score
+
+
+@click.command(short_help="Score a net, quantized or not.")
+@model
+@optional_weights
+@click.option(
+    "--iterations",
+    type=IterationsType(),
+    default=50,
+    show_default=True,
+    help="Batches to score; all scores every image once.",
+)
+@score
+@report
+@net_run
+def test(**flags: Any) -> int:
+    """Score a net, quantized or not, on its TEST data.
+
+    A quantized prototxt is simulated to the letter, whoever wrote it. The score goes to stdout, the log to stderr.
+
+    \b
+    Example:
+      ristretto test --model quantized.prototxt --weights net.caffemodel --iterations all
+    """
+    from ristretto.atomic import atomic_write_text, check_writable
+    from ristretto.cli.console import job_console
+    from ristretto.numerics.rounding import Rounding
+    from ristretto.pipeline.evaluate import NetOptions, test as test_net
+    from ristretto.report.jsonfile import dump, evaluation_to_json
+    from ristretto.version import VERSION
+
+    report_path: Path | None = flags.pop("report")
+    iterations, blob = flags.pop("iterations"), flags.pop("score")
+    if report_path is not None:
+        check_writable(report_path)
+    options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
+    with job_console() as (listener, _):
+        result = test_net(options, None if iterations == "all" else iterations, blob, listener)
+    for name, values in result.scored.outputs.items():
+        click.echo(f"{name}: {' '.join(format(value, 'g') for value in values)}")
+    if report_path is not None:
+        atomic_write_text(report_path, dump(evaluation_to_json(result, VERSION)))
+    return 0

@@ -1,0 +1,1 @@
+"""Data sources, transform_param and batches."""

@@ -1,0 +1,1 @@
+"""Decisions: ranges to formats, plans, searches."""

@@ -1,0 +1,62 @@
+"""The search for the narrowest bit-widths within the margin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+LADDER = (16, 8, 4, 2, 1)
+"""The bit-widths that the original tries, widest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One bit-width of a ladder and the score the net had with it."""
+
+    bw: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """The outcome of one ladder.
+
+    Attributes:
+        trials: what was tried, in order; the last one may have missed the margin.
+        chosen: the narrowest width that held, or the fallback if none did.
+    """
+
+    trials: tuple[Trial, ...]
+    chosen: int
+
+
+def descend(
+    evaluate: Callable[[int], float],
+    *,
+    baseline: float,
+    margin: float,
+    widths: Sequence[int] = LADDER,
+    fallback: int = 32,
+) -> Ladder:
+    """Walk from wide to narrow and stop at the first width that misses the margin.
+
+    Args:
+        evaluate: gives the score of the net at a width.
+        baseline: the float score.
+        margin: the allowed drop, in the unit of the score (not in percent).
+        widths: the widths to try.
+        fallback: what is chosen if the widest one misses already.
+    """
+    trials: list[Trial] = []
+    chosen = fallback
+    for bw in sorted(widths, reverse=True):
+        trials.append(Trial(bw, evaluate(bw)))
+        if not holds(trials[-1].score, baseline, margin):
+            break
+        chosen = bw
+    return Ladder(tuple(trials), chosen)
+
+
+def holds(score: float, baseline: float, margin: float) -> bool:
+    """The original's test; a score that is not a number never holds."""
+    return score + margin >= baseline

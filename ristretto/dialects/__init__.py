@@ -1,0 +1,1 @@
+"""Plans to and from the fields of a quantized prototxt."""

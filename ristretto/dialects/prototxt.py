@@ -1,0 +1,43 @@
+"""Writing a plan into a prototxt: EditNetDescription as edits that touch nothing else."""
+
+from __future__ import annotations
+
+from ristretto.caffe.edit import Edits
+from ristretto.caffe.textproto import Document
+from ristretto.caffe.view import View
+from ristretto.decide.plan import QuantPlan
+from ristretto.dialects.fields import QUANTIZED_TYPES, Dialect, quantization_fields
+
+
+def write_plan(document: Document, plan: QuantPlan, dialect: Dialect = "extended") -> Document:
+    """A prototxt whose layers carry the plan's formats; an empty plan gives the document back unchanged.
+
+    Every layer of a planned name and a type that can be quantized is edited, in all phases. A layer that is
+    quantized already gets the new formats instead of its old ones.
+
+    Args:
+        document: a net in today's form.
+        plan: formats by layer name.
+        dialect: the reader to write for.
+
+    Raises:
+        FormatError: the dialect cannot say a format; the layer is named.
+    """
+    edits = Edits(document)
+    for layer in _planned(document, plan):
+        name, kind = layer.text("name"), layer.text("type")
+        if kind in QUANTIZED_TYPES:
+            edits.set_scalar(layer.message, "type", f'"{QUANTIZED_TYPES[kind]}"')
+        edits.set_message(layer.message, "quantization_param", quantization_fields(name, plan.layers[name], dialect))
+    return edits.apply()
+
+
+def planned_layers(document: Document, plan: QuantPlan) -> set[str]:
+    """The names of the layers that the plan's formats are written to."""
+    return {layer.text("name") for layer in _planned(document, plan)}
+
+
+def _planned(document: Document, plan: QuantPlan) -> list[View]:
+    kinds = {*QUANTIZED_TYPES, *QUANTIZED_TYPES.values()}
+    layers = View.of(document, "NetParameter").children("layer")
+    return [layer for layer in layers if layer.text("name") in plan.layers and layer.text("type") in kinds]

@@ -1,0 +1,67 @@
+"""Every error a user can cause, with the place of the fault and the way to mend it."""
+
+from __future__ import annotations
+
+
+class RistrettoError(Exception):
+    """A user's mistake: what is wrong, where, and how to mend it, on one line.
+
+    Attributes:
+        what: the fault, a sentence without a full stop.
+        cure: what the user can do about it, or "".
+        file: the file at fault, or "".
+        line, column: 1-based position in that file; 0 where there is none.
+        layer: the layer at fault, or "".
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        cure: str = "",
+        file: str = "",
+        line: int = 0,
+        column: int = 0,
+        layer: str = "",
+    ) -> None:
+        self.what = what
+        self.cure = cure
+        self.file = file
+        self.line = line
+        self.column = column
+        self.layer = layer
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        parts = [place] if place else []
+        if self.layer:
+            parts.append(f"layer '{self.layer}'")
+        text = ": ".join([*parts, self.what])
+        if self.cure:
+            text = f"{text}; {self.cure}"
+        return " ".join(text.split())
+
+
+class PrototxtError(RistrettoError):
+    """A prototxt that is not well-formed, or a field with a value that its type does not allow."""
+
+
+class NetError(RistrettoError):
+    """A net whose description is well-formed and makes no sense, or needs a layer nobody knows."""
+
+
+class WeightsError(RistrettoError):
+    """Weights that cannot be read or do not fit the net."""
+
+
+class DataError(RistrettoError):
+    """A data source that is missing, damaged or does not fit the net."""
+
+
+class FormatError(RistrettoError):
+    """A number format that cannot exist or that a dialect cannot say."""
+
+
+class UsageError(RistrettoError):
+    """A command or a call whose arguments do not go together."""

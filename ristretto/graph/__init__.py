@@ -1,0 +1,1 @@
+"""A net and its weights as an ONNX model."""

@@ -1,0 +1,234 @@
+"""A typed net, its weights and its number formats as one ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+import ristretto.graph.layers  # noqa: F401  (registers the emitters)
+from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.parameters import Blobs
+from ristretto.caffe.shapes import FED_TYPES, NetShapes
+from ristretto.graph.fake_quant import emit_quantize
+from ristretto.graph.nodes import OPSET, NodeList
+from ristretto.graph.registry import LayerContext, emitter_of
+from ristretto.numerics.formats import Format
+from ristretto.numerics.layer_formats import LayerFormats
+from ristretto.numerics.rounding import Rounding
+
+_SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
+"""Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """How a net is to be simulated.
+
+    Attributes:
+        formats: the number formats of the quantized layers, by layer name.
+        rounding: how values are rounded where a layer does not say so itself.
+        seed: where random numbers are drawn (stochastic rounding, dropout in TRAIN) they follow from it.
+    """
+
+    formats: Mapping[str, LayerFormats] = field(default_factory=dict)
+    rounding: Rounding = Rounding.HALF_EVEN
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltNet:
+    """An ONNX model and what to ask it for.
+
+    Attributes:
+        model: the model.
+        inputs: for each blob to feed the name of the model's input.
+        fetches: for each requested value the model's output that holds it.
+        extremes: for each tapped value the model's outputs that hold its least and its greatest element.
+    """
+
+    model: onnx.ModelProto
+    inputs: dict[str, str]
+    fetches: dict[str, str]
+    extremes: dict[str, tuple[str, str]]
+
+
+def build(
+    net: NetSpec,
+    shapes: NetShapes,
+    weights: Sequence[Blobs],
+    *,
+    outputs: Iterable[str],
+    extremes: Iterable[str] = (),
+    simulation: Simulation | None = None,
+) -> BuiltNet:
+    """Lower a net to ONNX.
+
+    Args:
+        net: the net of one phase.
+        shapes: its shapes.
+        weights: the blobs of each layer, float, as ``fit_weights`` gives them.
+        outputs: the values whose content after the forward pass is wanted.
+        extremes: the values whose least and greatest element is wanted (for a float net: where a value is made).
+        simulation: formats and rounding; none for the float net.
+
+    Raises:
+        NetError: a layer can be read and not run.
+    """
+    builder = _Builder(net, shapes, weights, simulation or Simulation())
+    builder.emit_layers()
+    fetches = {value: builder.fetch(value) for value in outputs}
+    taps = {value: builder.extremes(value) for value in extremes}
+    wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair)]
+    model, inputs = builder.model(list(dict.fromkeys(wanted)))
+    return BuiltNet(model, inputs, fetches, taps)
+
+
+class _Builder:
+    """Walks the layers in order and keeps, for every value, the ONNX name that holds it at present."""
+
+    def __init__(
+        self, net: NetSpec, shapes: NetShapes, weights: Sequence[Blobs], simulation: Simulation
+    ) -> None:
+        self.net = net
+        self.shapes = shapes
+        self.weights = weights
+        self.simulation = simulation
+        self.nodes = NodeList()
+        self.current: dict[str, str] = {}
+        self.memory: dict[str, list[str]] = {}
+        self.fed: dict[str, str] = {}
+        for layer in net.layers:
+            for value in layer.outputs:
+                self.nodes.reserve(value)
+
+    def emit_layers(self) -> None:
+        for number, layer in enumerate(self.net.layers):
+            self.nodes.enter(layer.name)
+            if layer.type in FED_TYPES:
+                for value, blob in zip(layer.outputs, layer.tops, strict=True):
+                    self._feed(value, blob)
+            else:
+                self._emit(number, layer)
+
+    def _feed(self, value: str, blob: str) -> None:
+        self.fed[value] = blob
+        self.current[value] = value
+        self.memory[value] = [value]
+
+    def _emit(self, number: int, layer: LayerSpec) -> None:
+        emitter = emitter_of(layer.type)
+        if emitter is None:
+            what = f"layers of type '{layer.type}' can be edited but not run"
+            raise layer.view.error(what, field="type", cure="take it out for this phase, or run another net")
+        formats = self.simulation.formats.get(layer.name, LayerFormats())
+        if formats.input is not None:
+            for value in dict.fromkeys(layer.inputs):
+                self._round_in_place(value, formats.input, layer, formats)
+        first_node = len(self.nodes.nodes)
+        context = LayerContext(
+            layer=layer,
+            inputs=tuple(self.current[value] for value in layer.inputs),
+            input_shapes=tuple(self.shapes.values[value] for value in layer.inputs),
+            output_shapes=tuple(self.shapes.values[value] for value in layer.outputs),
+            blobs=self._rounded_weights(number, formats),
+            nodes=self.nodes,
+            seed=self.simulation.seed + 7919 * number + 1,
+        )
+        made = list(emitter(context))
+        if formats.output is not None:
+            made = [self._quantize(name, formats.output, layer, formats) for name in made]
+        for position, value in enumerate(layer.outputs):
+            self._bind(value, made[position], made[:position], first_node)
+            self.memory[value] = [value]
+        if layer.type in _SHARES_MEMORY:
+            self._share_memory(layer)
+
+    def _bind(self, value: str, name: str, earlier: Sequence[str], first_node: int) -> None:
+        """Let a value have its own name in the model, at the cost of an Identity where a name is passed on."""
+        fresh = any(name in node.output for node in self.nodes.nodes[first_node:])
+        if fresh and name not in earlier:
+            self.nodes.rename(name, value, first_node)
+        else:
+            self.nodes.nodes.append(helper.make_node("Identity", [name], [value], name=value))
+        self.current[value] = value
+
+    def _share_memory(self, layer: LayerSpec) -> None:
+        group = self.memory[layer.inputs[0]]
+        for value in layer.outputs:
+            group.append(value)
+            self.memory[value] = group
+
+    def _round_in_place(self, value: str, fmt: Format, layer: LayerSpec, formats: LayerFormats) -> None:
+        """Round a bottom where it lies: later readers see it rounded, and so do all blobs in the same memory."""
+        for sharer in self.memory[value]:
+            self.current[sharer] = self._quantize(self.current[sharer], fmt, layer, formats)
+
+    def _quantize(self, name: str, fmt: Format, layer: LayerSpec, formats: LayerFormats) -> str:
+        rounding = formats.rounding or self.simulation.rounding
+        seed = self.simulation.seed + len(self.nodes.nodes) + 1
+        return emit_quantize(self.nodes, name, fmt, rounding, seed)
+
+    def _rounded_weights(self, number: int, formats: LayerFormats) -> Blobs:
+        blobs = self.weights[number]
+        rounding = formats.rounding or self.simulation.rounding
+        rng = np.random.default_rng([self.simulation.seed, number])
+        roles = (formats.params, formats.bias)
+        rounded: list[NDArray[np.float32]] = []
+        for position, blob in enumerate(blobs):
+            fmt = roles[position] if position < len(roles) else None
+            rounded.append(blob if fmt is None else fmt.quantize(blob, rounding, rng))
+        return tuple(rounded)
+
+    def fetch(self, value: str) -> str:
+        """The name of a model output that holds a value at the end of the forward pass."""
+        self.nodes.enter("")
+        name = self.current[value]
+        return self.nodes.op("Identity", name) if name in self.fed else name
+
+    def extremes(self, value: str) -> tuple[str, str]:
+        """The names of two scalar outputs: the least and the greatest element of a value as it was made."""
+        self.nodes.enter(f"extremes/{value}")
+        flat = self.nodes.op("Reshape", value, self.nodes.ints([-1]))
+        return (
+            self.nodes.op("ReduceMin", flat, keepdims=0),
+            self.nodes.op("ReduceMax", flat, keepdims=0),
+        )
+
+    def model(self, wanted: list[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
+        """The finished model, without what no wanted output needs."""
+        nodes, needed = _needed(self.nodes.nodes, wanted)
+        initializers = [tensor for tensor in self.nodes.initializers if tensor.name in needed]
+        inputs = {blob: value for value, blob in self.fed.items() if value in needed}
+        graph = helper.make_graph(
+            nodes,
+            self.net.name or "net",
+            [_value_info(value, self.shapes.values[value]) for value in inputs.values()],
+            [_value_info(name, None) for name in wanted],
+            initializers,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="ristretto")
+        model.ir_version = 8
+        return model, inputs
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that the wanted values need, in order, and the names of all values they touch."""
+    needed = set(wanted)
+    kept = []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(node.input)
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.GRAPH:
+                    needed.update(name for inner in attribute.g.node for name in inner.input)
+    return kept[::-1], needed
+
+
+def _value_info(name: str, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)

@@ -1,0 +1,113 @@
+"""Number formats as ONNX nodes, bit-equal to ``ristretto.numerics``."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+
+from ristretto.graph.nodes import NodeList
+from ristretto.numerics.formats import DynamicFixedPoint, Format, Minifloat, PowerOfTwo
+from ristretto.numerics.rounding import Rounding
+
+
+def emit_quantize(nodes: NodeList, value: str, fmt: Format, rounding: Rounding, seed: int = 0) -> str:
+    """Append nodes that round a value to a format and return the name of the result."""
+    if isinstance(fmt, DynamicFixedPoint):
+        return _fixed_point(nodes, value, fmt, rounding, seed)
+    if isinstance(fmt, Minifloat):
+        return _minifloat(nodes, value, fmt, rounding, seed)
+    return _power_of_two(nodes, value, fmt)
+
+
+def emit_round(nodes: NodeList, value: str, rounding: Rounding, seed: int = 0) -> str:
+    """Append nodes that round a value to whole numbers."""
+    if rounding is Rounding.HALF_EVEN:
+        return nodes.op("Round", value)
+    if rounding is Rounding.HALF_AWAY:
+        magnitude = nodes.op("Abs", value)
+        return nodes.op("Mul", _half_up(nodes, magnitude), nodes.op("Sign", value))
+    if rounding is Rounding.HALF_UP:
+        return _half_up(nodes, value)
+    if rounding is Rounding.TRUNCATE:
+        return nodes.op("Floor", value)
+    return _stochastic(nodes, value, seed)
+
+
+def _half_up(nodes: NodeList, value: str) -> str:
+    """Floor, plus one where the rest is at least a half (x + 0.5 would round 0.49999997 up)."""
+    whole = nodes.op("Floor", value)
+    rest = nodes.op("Sub", value, whole)
+    up = nodes.op("GreaterOrEqual", rest, nodes.floats(0.5))
+    return nodes.op("Add", whole, nodes.op("Cast", up, to=onnx.TensorProto.FLOAT))
+
+
+def _stochastic(nodes: NodeList, value: str, seed: int) -> str:
+    """Floor, plus one with the probability of the rest."""
+    whole = nodes.op("Floor", value)
+    rest = nodes.op("Sub", value, whole)
+    uniform = nodes.op("RandomUniformLike", value, low=0.0, high=1.0, seed=float(seed % (1 << 24)))
+    up = nodes.op("Less", uniform, rest)
+    return nodes.op("Add", whole, nodes.op("Cast", up, to=onnx.TensorProto.FLOAT))
+
+
+def _scaled(nodes: NodeList, value: str, exponent: int) -> str:
+    """Multiply by a power of two, in two steps where float32 cannot hold the factor."""
+    while exponent:
+        step = max(-126, min(127, exponent))
+        value = nodes.op("Mul", value, nodes.floats(math.ldexp(1.0, step)))
+        exponent -= step
+    return value
+
+
+def _fixed_point(nodes: NodeList, value: str, fmt: DynamicFixedPoint, rounding: Rounding, seed: int) -> str:
+    """Saturate, scale to codes, round, scale back: the order of Trim2FixedPoint_cpu."""
+    clipped = nodes.op("Clip", value, nodes.floats(fmt.min), nodes.floats(fmt.max))
+    codes = emit_round(nodes, _scaled(nodes, clipped, fmt.fl), rounding, seed)
+    return _scaled(nodes, codes, -fmt.fl)
+
+
+def _exponent(nodes: NodeList, magnitude: str) -> tuple[str, str]:
+    """The exponent e and the power 2**e with 2**e <= magnitude < 2**(e + 1), for normal magnitudes.
+
+    The logarithm may be off by one next to a power of two; two comparisons mend that.
+    """
+    logarithm = nodes.op("Mul", nodes.op("Log", magnitude), nodes.floats(1.0 / math.log(2.0)))
+    guess = nodes.op("Floor", logarithm)
+    power = nodes.op("Pow", nodes.floats(2.0), guess)
+    low = nodes.op("Cast", nodes.op("Less", magnitude, power), to=onnx.TensorProto.FLOAT)
+    twice = nodes.op("Mul", power, nodes.floats(2.0))
+    high = nodes.op("Cast", nodes.op("GreaterOrEqual", magnitude, twice), to=onnx.TensorProto.FLOAT)
+    exponent = nodes.op("Add", nodes.op("Sub", guess, low), high)
+    return exponent, nodes.op("Pow", nodes.floats(2.0), exponent)
+
+
+def _minifloat(nodes: NodeList, value: str, fmt: Minifloat, rounding: Rounding, seed: int) -> str:
+    """Round the significand; flush what is below the least magnitude, saturate what is above the greatest."""
+    least_normal = float(np.finfo(np.float32).tiny)
+    magnitude = nodes.op("Abs", value)
+    safe = nodes.op("Clip", magnitude, nodes.floats(least_normal), nodes.floats(fmt.max))
+    _, power = _exponent(nodes, safe)
+    significand = nodes.op("Div", safe, power)
+    units = emit_round(nodes, _scaled(nodes, significand, fmt.mant_bits), rounding, seed)
+    rounded = nodes.op("Mul", _scaled(nodes, units, -fmt.mant_bits), power)
+    saturated = nodes.op("Min", rounded, nodes.floats(fmt.max))
+    large = nodes.op("GreaterOrEqual", magnitude, nodes.floats(max(fmt.tiny, least_normal)))
+    kept = nodes.op("Where", large, saturated, nodes.floats(0.0))
+    return nodes.op("Mul", kept, nodes.op("Sign", value))
+
+
+def _power_of_two(nodes: NodeList, value: str, fmt: PowerOfTwo) -> str:
+    """The nearest power of two on the scale of logarithms, with the sign; zero counts as positive."""
+    magnitude = nodes.op("Abs", value)
+    low, high = math.ldexp(1.0, fmt.exp_min), math.ldexp(1.0, fmt.exp_max)
+    safe = nodes.op("Clip", magnitude, nodes.floats(low), nodes.floats(high))
+    _, power = _exponent(nodes, safe)
+    up = nodes.op("GreaterOrEqual", nodes.op("Div", safe, power), nodes.floats(math.sqrt(2.0)))
+    factor = nodes.op("Where", up, nodes.floats(2.0), nodes.floats(1.0))
+    rounded = nodes.op("Min", nodes.op("Mul", power, factor), nodes.floats(high))
+    if fmt.keep_zero:
+        return nodes.op("Mul", rounded, nodes.op("Sign", value))
+    negative = nodes.op("Less", value, nodes.floats(0.0))
+    return nodes.op("Where", negative, nodes.op("Neg", rounded), rounded)

@@ -1,0 +1,88 @@
+"""A list of ONNX nodes and constants under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+OPSET = 17
+
+
+class NodeList:
+    """Collects nodes and initializers and hands out value names that are unique within the model.
+
+    Constants of equal dtype, shape and bytes share one initializer when they are small.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._taken: set[str] = set()
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._scope = ""
+
+    def enter(self, scope: str) -> None:
+        """Name what follows after a layer."""
+        self._scope = scope
+
+    def reserve(self, name: str) -> None:
+        """Keep a name from being handed out."""
+        self._taken.add(name)
+
+    def unique(self, stem: str) -> str:
+        """A name of the present scope that nobody has."""
+        base = f"{self._scope}/{stem}" if self._scope else stem
+        name, count = base, 1
+        while name in self._taken:
+            count += 1
+            name = f"{base}_{count}"
+        self._taken.add(name)
+        return name
+
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output and return the output's name."""
+        return self.ops(op_type, *inputs, count=1, **attributes)[0]
+
+    def ops(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
+        """Append a node with several outputs and return their names."""
+        outputs = [self.unique(op_type.lower()) for _ in range(count)]
+        given = {key: value for key, value in attributes.items() if value is not None}
+        self.nodes.append(helper.make_node(op_type, inputs, outputs, name=outputs[0], **given))
+        return outputs
+
+    def constant(self, array: NDArray[Any], stem: str = "const") -> str:
+        """Append an initializer and return its name; a small one that is there already is used again."""
+        data = np.ascontiguousarray(array).reshape(np.shape(array))
+        if data.nbytes > 256:
+            return self._append(data, self.unique(stem))
+        key = (data.dtype.str, data.shape, data.tobytes())
+        if key not in self._shared:
+            scope, self._scope = self._scope, ""
+            self._shared[key] = self._append(data, self.unique("shared/" + stem))
+            self._scope = scope
+        return self._shared[key]
+
+    def _append(self, data: NDArray[Any], name: str) -> str:
+        self.initializers.append(numpy_helper.from_array(data, name))
+        return name
+
+    def floats(self, values: float | Sequence[float]) -> str:
+        """A float32 constant: a scalar, or a vector."""
+        return self.constant(np.asarray(values, np.float32))
+
+    def ints(self, values: int | Sequence[int]) -> str:
+        """An int64 constant: a scalar, or a vector (shapes, axes, starts)."""
+        return self.constant(np.asarray(values, np.int64))
+
+    def rename(self, old: str, new: str, first_node: int) -> None:
+        """Give the value made at or after node number ``first_node`` another name."""
+        for node in self.nodes[first_node:]:
+            for names in (node.input, node.output):
+                for position, name in enumerate(names):
+                    if name == old:
+                        names[position] = new

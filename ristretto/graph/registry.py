@@ -1,0 +1,77 @@
+"""The emitters of all layer types: a decorator, a table, and the context an emitter works in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.graph.nodes import NodeList
+
+
+@dataclass(frozen=True, slots=True)
+class LayerContext:
+    """What an emitter may know of its layer.
+
+    Attributes:
+        layer: the layer, with its typed parameters behind ``layer.view``.
+        inputs: ONNX value names of the bottoms (float32, as all Caffe blobs are: labels too).
+        input_shapes, output_shapes: Caffe's shapes of bottoms and tops.
+        blobs: the layer's weights, float32, already in their number formats and of the shapes that the shape rule
+            promised.
+        nodes: where to append ONNX nodes.
+        seed: for layers that draw random numbers.
+    """
+
+    layer: LayerSpec
+    inputs: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    blobs: tuple[NDArray[np.float32], ...]
+    nodes: NodeList
+    seed: int = 0
+
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Append a node with one output; an attribute that is None is left out."""
+        return self.nodes.op(op_type, *inputs, **attributes)
+
+    def weight(self, array: NDArray[Any], stem: str = "weight") -> str:
+        """Append an initializer."""
+        return self.nodes.constant(np.asarray(array), stem)
+
+
+Emitter = Callable[[LayerContext], Sequence[str]]
+
+_EMITTERS: dict[str, Emitter] = {}
+
+
+def emits(*types: str) -> Callable[[Emitter], Emitter]:
+    """Register a function as the emitter of the given layer types.
+
+    The function appends nodes through the context and returns one value name per top. It may return a name it was
+    given (a layer that passes its bottom on).
+    """
+
+    def register(emitter: Emitter) -> Emitter:
+        for type_name in types:
+            if type_name in _EMITTERS:
+                message = f"an emitter for layer type '{type_name}' is already registered"
+                raise ValueError(message)
+            _EMITTERS[type_name] = emitter
+        return emitter
+
+    return register
+
+
+def emitter_of(type_name: str) -> Emitter | None:
+    """The emitter of a layer type, or None."""
+    return _EMITTERS.get(type_name)
+
+
+def emitted_types() -> frozenset[str]:
+    """All layer types that can be run."""
+    return frozenset(_EMITTERS)

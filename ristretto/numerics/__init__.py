@@ -1,0 +1,1 @@
+"""Number formats and roundings in plain numpy: the reference for all arithmetic."""

@@ -1,0 +1,136 @@
+"""Scoring and running nets as they are, quantized or not."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.net import build_net, modernise, read_prototxt
+from ristretto.caffe.netspec import NetSpec, Phase
+from ristretto.caffe.rules import NetState
+from ristretto.caffe.weights import Weights, read_weights
+from ristretto.dialects.fields import read_plan
+from ristretto.errors import DataError, UsageError
+from ristretto.graph.build import Simulation
+from ristretto.numerics.rounding import Rounding
+from ristretto.pipeline.feed import Batch, open_feed
+from ristretto.pipeline.runner import Runner
+from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
+from ristretto.report.events import DeviceChosen, Listener, Warned, silent
+from ristretto.report.model import Evaluation, Scored
+
+
+@dataclass(frozen=True, slots=True)
+class NetOptions:
+    """A net and how to simulate it.
+
+    Attributes:
+        model: the prototxt; a quantized one is simulated to the letter.
+        weights: its weights files, later ones override; none for a net without weights.
+        phase: the phase to build it in.
+        rounding: how quantized layers round where they do not say so themselves.
+        inputs: an npz file in place of the net's own data.
+        data_root: a folder for relative sources.
+        seed: of everything random.
+        threads: threads per run; 0 for one per core.
+    """
+
+    model: Path
+    weights: tuple[Path, ...] = ()
+    phase: Phase = "TEST"
+    rounding: Rounding = Rounding.HALF_EVEN
+    inputs: Path | None = None
+    data_root: Path | None = None
+    seed: int = 0
+    threads: int = 0
+
+
+def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
+    net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase))
+    weights = read_weights(options.weights) if options.weights else None
+    formats = read_plan(net).layers if options.phase == "TEST" else {}
+    return net, weights, Simulation(formats, options.rounding, options.seed)
+
+
+def test(
+    options: NetOptions,
+    iterations: int | None = 50,
+    score: str | None = None,
+    listener: Listener = silent,
+) -> Evaluation:
+    """Score a net over some batches, or with ``iterations`` None over every image once.
+
+    Raises:
+        RistrettoError: a user's mistake.
+    """
+    net, weights, simulation = _load(options)
+    blob, blobs = score_blob(net, score), scored_blobs(net, score)
+    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed)
+    runner = Runner(net, weights, [net.finals[name] for name in blobs], (), simulation, options.threads)
+    runner.prepare(feed.shapes)
+    listener(DeviceChosen())
+    start = time.perf_counter()
+    result = run_pass(runner, feed, blobs, iterations, "test", listener)
+    seconds = time.perf_counter() - start
+    outputs = {output.blob: output.values for output in result.outputs}
+    scored = Scored(result.score(blob), outputs, result.images, result.batches, seconds)
+    warnings = []
+    if feed.images is not None and result.images > feed.images:
+        warnings.append(
+            f"{result.images} images were asked for, the source holds {feed.images}: "
+            "some were scored more than once"
+        )
+    for warning in warnings:
+        listener(Warned(warning))
+    return Evaluation(net.name, blob, len(simulation.formats), feed.images, scored, tuple(warnings))
+
+
+def run(
+    options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0
+) -> dict[str, NDArray[np.float32]]:
+    """Run one batch through a net.
+
+    Args:
+        options: the net. With ``inputs`` the net takes the shapes of the arrays given; without, it reads its own data.
+        blobs: the blobs to return; None for the net's output blobs, ("all",) for every blob.
+        batch: number of the batch to read from the net's own data, from 0.
+
+    Returns:
+        what each blob holds after the forward pass.
+
+    Raises:
+        RistrettoError: a user's mistake.
+    """
+    net, weights, simulation = _load(options)
+    wanted = _wanted_blobs(net, blobs)
+    feeds = _one_batch(net, options, batch)
+    runner = Runner(net, weights, [net.finals[blob] for blob in wanted], (), simulation, options.threads)
+    values, _ = runner.run(feeds)
+    return {blob: values[net.finals[blob]] for blob in wanted}
+
+
+def _wanted_blobs(net: NetSpec, blobs: tuple[str, ...] | None) -> tuple[str, ...]:
+    if blobs is None:
+        return net.outputs
+    if blobs == ("all",):
+        return tuple(net.finals)
+    unknown = [blob for blob in blobs if blob not in net.finals]
+    if unknown:
+        cure = f"its blobs are {', '.join(net.finals)}"
+        raise UsageError(f"the net has no blob '{unknown[0]}'", file=net.file, cure=cure)
+    return blobs
+
+
+def _one_batch(net: NetSpec, options: NetOptions, number: int) -> Batch:
+    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed)
+    if number < 0:
+        raise UsageError("--batch must be 0 or more")
+    batch = next(islice(feed.batches(), number, None), None)
+    if batch is None:
+        raise DataError(f"there is no batch number {number}", file=net.file)
+    return batch

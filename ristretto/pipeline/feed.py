@@ -1,0 +1,107 @@
+"""The batches that a net reads: from its own data layers, or from an npz file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
+from ristretto.caffe.shapes import FED_TYPES, declared_shapes
+from ristretto.data import DataSource, open_data, open_npz
+from ristretto.errors import DataError, UsageError
+
+Batch = dict[str, NDArray[np.float32]]
+
+_READS_ITSELF = frozenset({"Data", "ImageData", "HDF5Data"})
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """All that is fed to a net, several sources side by side.
+
+    Attributes:
+        sources: one per fed layer, or one npz for all.
+    """
+
+    sources: tuple[DataSource, ...]
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of each fed blob, for a full batch."""
+        return {top: shape for source in self.sources for top, shape in source.shapes.items()}
+
+    @property
+    def images(self) -> int | None:
+        """How many images one pass over the sources has; None where none of them knows."""
+        known = [source.images for source in self.sources if source.images is not None]
+        return min(known) if known else None
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a full batch."""
+        return self.sources[0].batch_size if self.sources else 1
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches from the first image on, without end: the sources wrap around."""
+        if not self.sources:
+            return iter([{}])
+        return map(_joined, zip(*(source.batches() for source in self.sources), strict=False))
+
+    def single_pass(self) -> Iterator[Batch]:
+        """Every image once; the last batch may be smaller."""
+        if not self.sources:
+            return iter([{}])
+        return map(_joined, zip(*(source.single_pass() for source in self.sources), strict=False))
+
+
+def _joined(parts: tuple[Batch, ...]) -> Batch:
+    return {top: array for part in parts for top, array in part.items()}
+
+
+def fed_layers(net: NetSpec) -> list[LayerSpec]:
+    """The layers whose tops come from outside the net."""
+    return [layer for layer in net.layers if layer.type in FED_TYPES]
+
+
+def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed: int) -> Feed:
+    """Open everything a net reads.
+
+    Args:
+        net: the net.
+        inputs: an npz file that feeds all blobs in place of the net's data layers, or None.
+        data_root: a folder for sources whose relative paths do not resolve.
+        seed: for shuffling, random crops and mirrors.
+
+    Raises:
+        DataError: a source cannot be read.
+        UsageError: the net cannot read its own data and no npz is given.
+    """
+    layers = fed_layers(net)
+    if inputs is not None:
+        wanted = {top: None for layer in layers for top in layer.tops}
+        declared: dict[str, Shape | None] = dict(wanted)
+        for layer in layers:
+            shapes = None if layer.type in _READS_ITSELF else declared_shapes(layer)
+            declared.update(zip(layer.tops, shapes or (), strict=False))
+        return Feed((open_npz(inputs, declared),))
+    silent = [layer for layer in layers if layer.type not in _READS_ITSELF]
+    if silent:
+        tops = ", ".join(top for layer in silent for top in layer.tops)
+        what = f"a {silent[0].type} layer has no data of its own"
+        cure = f"give arrays for {tops} with --inputs data.npz"
+        raise UsageError(what, layer=silent[0].name, file=net.file, cure=cure)
+    return Feed(tuple(open_data(layer, data_root=data_root, seed=seed) for layer in layers))
+
+
+def require_images(feed: Feed, net: NetSpec) -> None:
+    """Refuse a feed without a single image.
+
+    Raises:
+        DataError: it is empty.
+    """
+    if feed.images == 0:
+        raise DataError("the data source holds no images", file=net.file)

@@ -1,0 +1,75 @@
+"""What a net is made of: layers, shapes, parameters, operations, ranges of the weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ristretto.caffe.net import build_net, modernise, read_prototxt
+from ristretto.caffe.netspec import NetSpec, Phase, Shape
+from ristretto.caffe.rules import NetState
+from ristretto.caffe.shapes import declared_shapes, infer_shapes
+from ristretto.caffe.weights import Weights, read_weights
+from ristretto.errors import RistrettoError
+from ristretto.pipeline.feed import fed_layers, open_feed
+from ristretto.report.inspection import BlobFacts, LayerFacts, NetFacts
+
+
+def inspect(
+    model: Path,
+    weights: tuple[Path, ...] = (),
+    phase: Phase = "TEST",
+    data_root: Path | None = None,
+) -> NetFacts:
+    """Look at a net. Where its data cannot be opened or a layer is unknown, shapes are left out and the reason kept.
+
+    Raises:
+        RistrettoError: the net or the weights cannot be read.
+    """
+    net = build_net(modernise(read_prototxt(model)), NetState(phase))
+    loaded = read_weights(weights) if weights else None
+    reason = ""
+    shapes = None
+    try:
+        shapes = infer_shapes(net, _fed_shapes(net, data_root))
+    except RistrettoError as error:
+        reason = str(error)
+    layers = []
+    for number, layer in enumerate(net.layers):
+        rule = shapes.layers[number] if shapes is not None else None
+        layers.append(
+            LayerFacts(
+                layer.name,
+                layer.type,
+                layer.bottoms,
+                layer.tops,
+                rule.outputs if rule else (),
+                sum(map(math.prod, rule.blobs)) if rule else None,
+                rule.macs if rule else None,
+                _blob_facts(loaded, layer.name),
+            )
+        )
+    names = {layer.name for layer in net.layers}
+    unused = () if loaded is None else tuple(
+        layer.name for layer in loaded.layers if layer.blobs and layer.name not in names
+    )
+    return NetFacts(net.name, phase, tuple(layers), net.outputs, reason, unused)
+
+
+def _fed_shapes(net: NetSpec, data_root: Path | None) -> dict[str, Shape]:
+    if all(declared_shapes(layer) is not None for layer in fed_layers(net)):
+        return {}
+    return open_feed(net, inputs=None, data_root=data_root, seed=0).shapes
+
+
+def _blob_facts(weights: Weights | None, name: str) -> tuple[BlobFacts, ...]:
+    blobs = (weights.get(name) if weights is not None else None) or ()
+    return tuple(
+        BlobFacts(
+            blob.shape, float(blob.min()), float(blob.max()), float(blob.std()), int(np.count_nonzero(blob == 0))
+        )
+        for blob in blobs
+        if blob.size
+    )

@@ -1,0 +1,86 @@
+"""A net that can be run: weights fitted, lowered to ONNX once per input shape, values asked for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.netspec import NetSpec, Shape
+from ristretto.caffe.parameters import fit_weights
+from ristretto.caffe.shapes import infer_shapes
+from ristretto.caffe.weights import Weights
+from ristretto.decide.stats import TensorStats
+from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.runtime.session import Session
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    built: BuiltNet
+    session: Session
+
+
+@dataclass
+class Runner:
+    """Runs one net in one simulation.
+
+    Attributes:
+        net: the net of one phase.
+        weights: the weights files' content, or None for a net without weights.
+        outputs: values to return.
+        measured: values whose range to return.
+        simulation: number formats and rounding.
+        threads: threads per run; 0 for one per core.
+    """
+
+    net: NetSpec
+    weights: Weights | None
+    outputs: Sequence[str]
+    measured: Sequence[str] = ()
+    simulation: Simulation = field(default_factory=Simulation)
+    threads: int = 0
+    _loaded: dict[tuple[tuple[str, Shape], ...], _Loaded] = field(default_factory=dict)
+
+    def run(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, TensorStats]]:
+        """Run one batch.
+
+        Returns:
+            the wanted values, and the ranges of the measured ones.
+        """
+        loaded = self._load({blob: array.shape for blob, array in batch.items()})
+        built = loaded.built
+        names = [*built.fetches.values(), *(name for pair in built.extremes.values() for name in pair)]
+        feeds = {name: batch[blob] for blob, name in built.inputs.items()}
+        results = loaded.session.run(feeds, list(dict.fromkeys(names)))
+        values = {value: results[name] for value, name in built.fetches.items()}
+        ranges = {
+            value: TensorStats(float(results[low]), float(results[high]))
+            for value, (low, high) in built.extremes.items()
+        }
+        return values, ranges
+
+    def prepare(self, fed: Mapping[str, Shape]) -> None:
+        """Build for the given input shapes now, so that mistakes show before a long job begins."""
+        self._load(dict(fed))
+
+    def _load(self, fed: dict[str, Shape]) -> _Loaded:
+        key = tuple(sorted(fed.items()))
+        if key not in self._loaded:
+            shapes = infer_shapes(self.net, fed)
+            blobs = fit_weights(self.net, shapes, self.weights)
+            built = build(
+                self.net,
+                shapes,
+                blobs,
+                outputs=self.outputs,
+                extremes=self.measured,
+                simulation=self.simulation,
+            )
+            session = Session(built.model.SerializeToString(), threads=self.threads)
+            self._loaded = {key: _Loaded(built, session)}
+        return self._loaded[key]

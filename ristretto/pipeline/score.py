@@ -1,0 +1,134 @@
+"""Scoring a net: the mean of its output blobs over some batches, or over every image once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from ristretto.caffe.net import is_loss
+from ristretto.caffe.netspec import NetSpec
+from ristretto.decide.stats import TensorStats, merge_stats
+from ristretto.errors import DataError, UsageError
+from ristretto.pipeline.feed import Batch, Feed
+from ristretto.pipeline.runner import Runner
+from ristretto.report.events import BatchDone, Listener, Output, PassDone, PassStarted
+
+
+@dataclass(frozen=True, slots=True)
+class PassResult:
+    """What one pass gave.
+
+    Attributes:
+        outputs: the output blobs, means over the images.
+        loss: the weighted sum of the losses.
+        images: images run.
+        batches: batches run.
+        ranges: ranges of the values that the runner measures.
+    """
+
+    outputs: tuple[Output, ...]
+    loss: float
+    images: int
+    batches: int
+    ranges: dict[str, TensorStats]
+
+    def output(self, blob: str) -> Output:
+        """One output blob by name."""
+        return next(output for output in self.outputs if output.blob == blob)
+
+    def score(self, blob: str) -> float:
+        """The first element of an output blob."""
+        return self.output(blob).values[0]
+
+
+def loss_weights(net: NetSpec) -> dict[str, float]:
+    """The loss weight of each blob that has one (Layer::SetLossWeights): 1 for the first top of a loss layer."""
+    weights: dict[str, float] = {}
+    for layer in net.layers:
+        given = layer.view.numbers("loss_weight")
+        if not given and is_loss(layer.type):
+            given = (1.0,)
+        weights.update((top, weight) for top, weight in zip(layer.tops, given, strict=False) if weight)
+    return weights
+
+
+def score_blob(net: NetSpec, asked: str | None) -> str:
+    """The blob that decides: the one asked for, or the first output in alphabetical order.
+
+    Raises:
+        UsageError: there is no such blob, or no output at all.
+    """
+    if asked is None:
+        if not net.outputs:
+            raise UsageError("the net has no output blob to score", file=net.file, cure="name one with --score")
+        return net.outputs[0]
+    if asked not in net.finals:
+        cure = f"the net's outputs are {', '.join(net.outputs)}"
+        raise UsageError(f"there is no blob '{asked}' to score", file=net.file, cure=cure)
+    return asked
+
+
+def scored_blobs(net: NetSpec, asked: str | None) -> tuple[str, ...]:
+    """All blobs to average: the net's outputs, and the one asked for if it is none of them."""
+    blob = score_blob(net, asked)
+    return net.outputs if blob in net.outputs else tuple(sorted({*net.outputs, blob}))
+
+
+def run_pass(
+    runner: Runner, feed: Feed, blobs: tuple[str, ...], batches: int | None, purpose: str, listener: Listener
+) -> PassResult:
+    """Run a number of batches, or with None every image once, and average the outputs over the images.
+
+    Args:
+        runner: the net, whose outputs include the final values of ``blobs``.
+        feed: its data.
+        blobs: the blobs to average.
+        batches: how many batches; None for one pass over all images.
+        purpose: what the pass is for, for the listener.
+        listener: hears every batch.
+
+    Raises:
+        DataError: there was no image.
+    """
+    weights = loss_weights(runner.net)
+    listener(PassStarted(purpose, batches if batches is not None else _batches_of(feed)))
+    sums: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {}
+    seen: list[dict[str, TensorStats]] = []
+    images = count = 0
+    for batch in _take(feed, batches):
+        values, ranges = runner.run(batch)
+        size = _images_in(batch)
+        means = {blob: values[runner.net.finals[blob]].astype(np.float64).ravel() for blob in blobs}
+        for blob, mean in means.items():
+            sums[blob] = sums[blob] + mean * size if blob in sums else mean * size
+        seen.append(ranges)
+        listener(BatchDone(count, _outputs(means, weights)))
+        images, count = images + size, count + 1
+    if not images:
+        raise DataError("the data source gave no batch", file=runner.net.file)
+    outputs = _outputs({blob: total / images for blob, total in sums.items()}, weights)
+    loss = sum(output.loss_weight * sum(output.values) for output in outputs)
+    listener(PassDone(purpose, loss, outputs))
+    return PassResult(outputs, loss, images, count, merge_stats(seen))
+
+
+def _take(feed: Feed, batches: int | None) -> Iterator[Batch]:
+    return feed.single_pass() if batches is None else islice(feed.batches(), batches)
+
+
+def _batches_of(feed: Feed) -> int:
+    return -(-feed.images // feed.batch_size) if feed.images is not None else 0
+
+
+def _images_in(batch: Batch) -> int:
+    first = next(iter(batch.values()), None)
+    return 1 if first is None or first.ndim == 0 else first.shape[0]
+
+
+def _outputs(
+    means: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]], weights: dict[str, float]
+) -> tuple[Output, ...]:
+    return tuple(Output(blob, tuple(map(float, mean)), weights.get(blob, 0.0)) for blob, mean in means.items())

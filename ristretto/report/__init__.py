@@ -1,0 +1,1 @@
+"""Report values to log lines, tables and JSON."""

@@ -1,0 +1,78 @@
+"""What happens during a job, as values that a listener may print, count or ignore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The content of one output blob.
+
+    Attributes:
+        blob: its name.
+        values: its elements, flat.
+        loss_weight: its weight in the net's loss; 0 for a blob that is no loss.
+    """
+
+    blob: str
+    values: tuple[float, ...]
+    loss_weight: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChosen:
+    """Where the job runs; ``asked`` is what --gpu was given, or ""."""
+
+    asked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PassStarted:
+    """A pass over ``batches`` batches begins."""
+
+    purpose: str
+    batches: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDone:
+    """One batch has been run."""
+
+    index: int
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassDone:
+    """A pass is over; the outputs are means over its images."""
+
+    purpose: str
+    loss: float
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthsChosen:
+    """The integer lengths of one layer."""
+
+    layer: str
+    input: int
+    output: int
+    params: int
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know before trusting the result."""
+
+    text: str
+
+
+Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Warned
+Listener = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
+    """The listener of library code: hears everything, says nothing."""

@@ -1,0 +1,109 @@
+"""The report of a quantization, as values; its JSON is documented in docs/report.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ristretto.decide.choose import IntegerLengths, LayerRanges
+from ristretto.decide.plan import QuantPlan
+from ristretto.decide.search import Ladder
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was asked for, as far as it decides the result."""
+
+    model: str
+    weights: tuple[str, ...]
+    trimming_mode: str
+    preset: str
+    dialect: str
+    rounding: str
+    iterations: int | None
+    error_margin: float
+    calibration_phase: str
+    calibration_batches: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The score of one net: all output blobs, means over the images.
+
+    Attributes:
+        score: the blob that decides, its first element.
+        outputs: every output blob's elements.
+        images, batches: how much was run.
+        seconds: wall time of the pass.
+    """
+
+    score: float
+    outputs: dict[str, tuple[float, ...]]
+    images: int
+    batches: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LayerReport:
+    """One quantized layer: its float type, its group, what was measured and the integer lengths that follow."""
+
+    type: str
+    group: str
+    ranges: LayerRanges
+    lengths: IntegerLengths
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a quantization found out.
+
+    Attributes:
+        settings: what was asked for.
+        net: the net's name.
+        score_blob: the blob that decides.
+        source_images: images in the TEST source, or None where it does not know.
+        baseline: the float net.
+        ladders: the searches, by group: "conv", "fc", "activations"; a group that the net lacks is left out, one
+            whose width was given holds no trials.
+        combined: the net with all groups together.
+        plan: the formats of all layers.
+        layers: what was measured of each quantized layer.
+        margin_met: whether the combined net holds the margin.
+        warnings: signs that the result is not to be trusted.
+    """
+
+    settings: Settings
+    net: str
+    score_blob: str
+    source_images: int | None
+    baseline: Scored
+    ladders: dict[str, Ladder]
+    combined: Scored
+    plan: QuantPlan
+    layers: dict[str, LayerReport]
+    margin_met: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The score of one net.
+
+    Attributes:
+        net: the net's name.
+        score_blob: the blob that decides.
+        quantized_layers: how many layers carry number formats.
+        source_images: images in the source, or None where it does not know.
+        scored: the score.
+        warnings: signs that it is not to be trusted.
+    """
+
+    net: str
+    score_blob: str
+    quantized_layers: int
+    source_images: int | None
+    scored: Scored
+    warnings: tuple[str, ...]

@@ -1,0 +1,39 @@
+"""Running ONNX models: the one place that touches onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+class Session:
+    """A loaded model that maps named arrays to named arrays."""
+
+    def __init__(self, model: bytes, *, threads: int = 0) -> None:
+        """Load a serialized model.
+
+        Args:
+            model: the ONNX model.
+            threads: threads for one run; 0 lets onnxruntime take one per core.
+        """
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple(item.name for item in self._session.get_inputs())
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Run the model once.
+
+        Args:
+            feeds: an array for each of the model's inputs; what is not an input is left out.
+            outputs: the outputs wanted.
+        """
+        given = {name: np.ascontiguousarray(feeds[name], np.float32) for name in self.inputs}
+        results = self._session.run(list(outputs), given)
+        return dict(zip(outputs, results, strict=True))
