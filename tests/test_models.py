@@ -18,7 +18,7 @@ MODELS = ROOT / "models"
 DATA = MODELS / "digits_data"
 NETS = ("digits_lenet", "digits_resnet")
 IMAGES = {"train_lmdb": 1197, "test_lmdb": 600}
-TOPS_AND_ENDS = {"Data", "Input", "Accuracy", "SoftmaxWithLoss", "Softmax"}
+ENDS = {"Data", "Input", "Accuracy", "SoftmaxWithLoss", "Softmax"}
 
 
 def _tool() -> ModuleType:
@@ -106,7 +106,7 @@ def test_data_is_scikit_learns_digits() -> None:
 @pytest.mark.parametrize("net", NETS)
 def test_train_val_and_deploy_are_the_same_net(net: str) -> None:
     inner = [
-        [layer for layer in prototxt(net, file).layer if layer.type not in TOPS_AND_ENDS]
+        [layer for layer in prototxt(net, file).layer if layer.type not in ENDS]
         for file in ("train_val.prototxt", "deploy.prototxt")
     ]
     assert inner[0] == inner[1]
@@ -140,9 +140,7 @@ def test_weights_fit_and_are_finite(net: str) -> None:
 @pytest.mark.parametrize("net", NETS)
 def test_accuracy_is_what_the_prototxts_say(net: str) -> None:
     images, labels = train_digits.read_lmdb(DATA / "test_lmdb")
-    scores = train_digits.reference_scores(
-        MODELS / net / "train_val.prototxt", MODELS / net / f"{net}.caffemodel", images
-    )
+    scores = train_digits.reference_scores(prototxt(net, "train_val.prototxt"), blobs(net), images)
     accuracy = f"{(scores.argmax(axis=1) == labels).mean():.4f}"
     assert float(accuracy) > 0.97
     for file in ("train_val.prototxt", "deploy.prototxt"):

@@ -4,9 +4,9 @@ From the root of the repository, with the ``train`` extra installed (takes less 
 
     python -m tools.train_digits
 
-What is written depends on nothing but the seeds below and the versions of numpy, scikit-learn and torch. The
-prototxts are written by hand and only read here. A net is written only if its Caffe file, run by the numpy
-reference below as ``train_val.prototxt`` says, gives the scores that torch gives.
+The seeds are fixed: on one machine, with the same versions of numpy, scikit-learn and torch, each run writes
+the same bytes. The prototxts are written by hand and only read here. A net is written only if its Caffe
+file, run by the numpy reference below as ``train_val.prototxt`` says, gives the scores that torch gives.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from google.protobuf import text_format
 from numpy.typing import NDArray
 
 from ristretto.caffe.schema import message_class
-from ristretto.caffe.weights import write_caffemodel
+from ristretto.caffe.weights import LayerWeights, write_caffemodel
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 SPLIT_SEED = 0
@@ -205,8 +205,8 @@ def train(net: Net, images: Array, labels: Array, *, epochs: int, rate: float) -
 def settled_scale_factor() -> np.float32:
     """The third blob of a BatchNorm layer after long training with moving_average_fraction 0.999.
 
-    Each step multiplies the stored sums (of means, of variances and, in this blob, of ones) by the fraction and
-    adds the new value. In float32 the sum of ones settles just below 1000.
+    Each step multiplies the stored sums (of means, of variances and, in this blob, of ones) by the fraction
+    and adds the new value. In float32 the sum of ones settles just below 1000.
     """
     before, after = np.float32(-1), np.float32(0)
     while before != after:
@@ -239,6 +239,19 @@ def caffe_blobs(layers: Any) -> Blobs:
 def read_prototxt(file: Path) -> Any:
     """The NetParameter message of a prototxt."""
     return text_format.Parse(file.read_text(encoding="utf-8"), message_class("NetParameter")())
+
+
+def write_net(file: Path, net: Any, blobs: Blobs) -> None:
+    """Write the layers of phase TRAIN with their blobs, as Caffe does at the end of training."""
+    train_phase = 0
+    layers = [
+        LayerWeights(
+            layer.name, layer.type, tuple(blobs.get(layer.name, ())), tuple(layer.bottom), tuple(layer.top)
+        )
+        for layer in net.layer
+        if all(rule.phase == train_phase for rule in layer.include)
+    ]
+    write_caffemodel(file, net.name, layers)
 
 
 def read_blobs(file: Path) -> Blobs:
@@ -277,17 +290,18 @@ def _convolution(layer: Any, blobs: list[Array], bottom: Array) -> Array:
     top = np.zeros((len(bottom), param.num_output, height, width))
     for y in range(kernel):
         for x in range(kernel):
-            under = padded[:, :, y : y + stride * height : stride, x : x + stride * width : stride]
-            top += np.einsum(
-                "oc,nchw->nohw", blobs[0][:, :, y, x], under[:, :, :height, :width], optimize=True
-            )
-    return top + blobs[1].reshape(-1, 1, 1) if param.bias_term else top
+            seen = padded[:, :, y:, x:][:, :, : stride * height : stride, : stride * width : stride]
+            top += np.einsum("oc,nchw->nohw", blobs[0][:, :, y, x], seen, optimize=True)
+    if param.bias_term:
+        top += blobs[1].reshape(-1, 1, 1)
+    return top
 
 
 def _batch_norm(layer: Any, blobs: list[Array], bottom: Array) -> Array:
-    mean, variance, (factor,) = blobs
-    spread = np.sqrt(variance / factor + layer.batch_norm_param.eps)
-    return (bottom - (mean / factor).reshape(-1, 1, 1)) / spread.reshape(-1, 1, 1)
+    factor = blobs[2][0]
+    mean, variance = ((blob / factor).reshape(-1, 1, 1) for blob in blobs[:2])
+    top: Array = (bottom - mean) / np.sqrt(variance + layer.batch_norm_param.eps)
+    return top
 
 
 def _scale(layer: Any, blobs: list[Array], bottom: Array) -> Array:
@@ -297,18 +311,16 @@ def _scale(layer: Any, blobs: list[Array], bottom: Array) -> Array:
 
 def _pooling(layer: Any, blobs: list[Array], bottom: Array) -> Array:
     param = layer.pooling_param
-    reduce: Callable[..., Array] = {param.MAX: np.max, param.AVE: np.mean}[param.pool]
+    reduce: Callable[..., Array] = np.max if param.pool == param.MAX else np.mean
     if param.global_pooling:
         return reduce(bottom, axis=(2, 3), keepdims=True)
     # Without padding: the number of windows is rounded up, and what hangs over the edge does not count.
-    height, width = (-(-(size - param.kernel_size) // param.stride) + 1 for size in bottom.shape[2:])
+    kernel, stride = param.kernel_size, param.stride
+    height, width = (-(-(size - kernel) // stride) + 1 for size in bottom.shape[2:])
     top = np.zeros((*bottom.shape[:2], height, width))
     for y in range(height):
         for x in range(width):
-            top_edge, left_edge = y * param.stride, x * param.stride
-            window = bottom[
-                :, :, top_edge : top_edge + param.kernel_size, left_edge : left_edge + param.kernel_size
-            ]
+            window = bottom[:, :, y * stride :, x * stride :][:, :, :kernel, :kernel]
             top[:, :, y, x] = reduce(window, axis=(2, 3))
     return top
 
@@ -318,8 +330,9 @@ def _inner_product(layer: Any, blobs: list[Array], bottom: Array) -> Array:
 
 
 def _softmax(layer: Any, blobs: list[Array], bottom: Array) -> Array:
-    powers = np.exp(bottom - bottom.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers: Array = np.exp(bottom - bottom.max(axis=1, keepdims=True))
+    shares: Array = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 _FORWARD: dict[str, Callable[..., Array]] = {
@@ -335,9 +348,8 @@ _FORWARD: dict[str, Callable[..., Array]] = {
 }
 
 
-def reference_scores(train_val: Path, caffemodel: Path, images: NDArray[np.uint8]) -> Array:
+def reference_scores(net: Any, weights: Blobs, images: NDArray[np.uint8]) -> Array:
     """The scores (n, 10) that go into the loss of a net."""
-    net, weights = read_prototxt(train_val), read_blobs(caffemodel)
     blob = next(layer.bottom[0] for layer in net.layer if layer.type == "SoftmaxWithLoss")
     batches: Iterator[Array] = (images[at : at + BATCH] * SCALE for at in range(0, len(images), BATCH))
     return np.concatenate([forward(net, weights, batch)[blob] for batch in batches])
@@ -368,14 +380,15 @@ def main() -> None:
     test_images, test_labels = read_lmdb(models / "digits_data" / "test_lmdb")
     for name, (build, epochs, rate) in NETS.items():
         torch.manual_seed(TRAINING_SEED)
-        net = build()
-        steps = train(net, (images * SCALE).astype(np.float32), labels, epochs=epochs, rate=rate)
+        trained = build()
+        steps = train(trained, (images * SCALE).astype(np.float32), labels, epochs=epochs, rate=rate)
         with torch.no_grad():
-            expected = net[1](torch.from_numpy((test_images * SCALE).astype(np.float32))).numpy()
+            expected = trained[1](torch.from_numpy((test_images * SCALE).astype(np.float32))).numpy()
 
         unproved = models / name / f"{name}.caffemodel.unproved"
-        write_caffemodel(unproved, caffe_blobs(net[0]))
-        found = reference_scores(models / name / "train_val.prototxt", unproved, test_images)
+        net = read_prototxt(models / name / "train_val.prototxt")
+        write_net(unproved, net, caffe_blobs(trained[0]))
+        found = reference_scores(net, read_blobs(unproved), test_images)
         difference = float(np.abs(found - expected).max())
         if difference > TOLERANCE:
             message = f"{name}: the Caffe net's scores differ from torch's by {difference:g}; see {unproved}"

@@ -1,1 +1,40 @@
 """Data sources, transform_param and batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ristretto.caffe.netspec import LayerSpec
+from ristretto.data.npz_source import NpzSource, open_npz
+from ristretto.data.source import Batch, DataSource
+
+__all__ = ["Batch", "DataSource", "NpzSource", "open_data", "open_npz"]
+
+
+def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int) -> DataSource:
+    """Open the source of a data layer.
+
+    Args:
+        layer: a layer of type Data, ImageData or HDF5Data.
+        data_root: where relative paths are looked for when the current folder does not have them.
+        seed: of skipping, shuffling, crops and mirrors.
+
+    Raises:
+        DataError: the source is missing or damaged.
+        UsageError: it needs an optional package.
+        NetError: the layer's parameters make no sense, or it is of another type.
+    """
+    if layer.type == "Data":
+        from ristretto.data.database import DatabaseSource
+
+        return DatabaseSource(layer, data_root, seed)
+    if layer.type == "ImageData":
+        from ristretto.data.image_list import ImageListSource
+
+        return ImageListSource(layer, data_root, seed)
+    if layer.type == "HDF5Data":
+        from ristretto.data.hdf5_source import Hdf5Source
+
+        return Hdf5Source(layer, data_root, seed)
+    cure = "Data, ImageData and HDF5Data can; give the arrays of others with --inputs data.npz"
+    raise layer.view.error(f"a {layer.type} layer cannot be read", field="type", cure=cure)

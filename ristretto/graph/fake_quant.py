@@ -84,14 +84,15 @@ def _exponent(nodes: NodeList, magnitude: str) -> tuple[str, str]:
 
 
 def _minifloat(nodes: NodeList, value: str, fmt: Minifloat, rounding: Rounding, seed: int) -> str:
-    """Round the significand; flush what is below the least magnitude, saturate what is above the greatest."""
+    """Round the fraction of the significand; flush what is below the least magnitude, saturate what is above the greatest."""
     least_normal = float(np.finfo(np.float32).tiny)
     magnitude = nodes.op("Abs", value)
     safe = nodes.op("Clip", magnitude, nodes.floats(least_normal), nodes.floats(fmt.max))
     _, power = _exponent(nodes, safe)
-    significand = nodes.op("Div", safe, power)
-    units = emit_round(nodes, _scaled(nodes, significand, fmt.mant_bits), rounding, seed)
-    rounded = nodes.op("Mul", _scaled(nodes, units, -fmt.mant_bits), power)
+    fraction = nodes.op("Sub", nodes.op("Div", safe, power), nodes.floats(1.0))
+    units = emit_round(nodes, _scaled(nodes, fraction, fmt.mant_bits), rounding, seed)
+    significand = nodes.op("Add", _scaled(nodes, units, -fmt.mant_bits), nodes.floats(1.0))
+    rounded = nodes.op("Mul", significand, power)
     saturated = nodes.op("Min", rounded, nodes.floats(fmt.max))
     large = nodes.op("GreaterOrEqual", magnitude, nodes.floats(max(fmt.tiny, least_normal)))
     kept = nodes.op("Where", large, saturated, nodes.floats(0.0))

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from ristretto.caffe.netspec import LayerSpec, Shape
 
+Arity = tuple[int, int | None]
+"""Least and largest allowed number of blobs; None for no upper bound."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShapes:
@@ -26,18 +29,35 @@ class LayerShapes:
 
 ShapeRule = Callable[[LayerSpec, tuple[Shape, ...]], LayerShapes]
 
-_RULES: dict[str, ShapeRule] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A registered rule and how many bottoms and tops its layer may have."""
+
+    rule: ShapeRule
+    bottoms: Arity
+    tops: Arity
 
 
-def shape_rule(*types: str) -> Callable[[ShapeRule], ShapeRule]:
-    """Register a function as the shape rule of the given layer types."""
+_RULES: dict[str, _Entry] = {}
+
+
+def shape_rule(
+    *types: str, bottoms: Arity = (1, 1), tops: Arity = (1, 1)
+) -> Callable[[ShapeRule], ShapeRule]:
+    """Register a function as the shape rule of the given layer types.
+
+    Args:
+        types: Caffe's type names.
+        bottoms, tops: how many blobs such a layer may read and make; checked before the rule is asked.
+    """
 
     def register(rule: ShapeRule) -> ShapeRule:
         for type_name in types:
             if type_name in _RULES:
                 message = f"a shape rule for layer type '{type_name}' is already registered"
                 raise ValueError(message)
-            _RULES[type_name] = rule
+            _RULES[type_name] = _Entry(rule, bottoms, tops)
         return rule
 
     return register
@@ -59,11 +79,29 @@ def layer_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """Apply the rule of the layer's type to the shapes of its bottoms.
 
     Raises:
-        NetError: the type is unknown, or the shapes do not suit the layer.
+        NetError: the type is unknown, the layer has a wrong number of bottoms or tops, or the shapes do not suit it.
     """
-    rule = _RULES.get(layer.type)
-    if rule is None:
+    entry = _RULES.get(layer.type)
+    if entry is None:
         nearest = nearest_type(layer.type)
         cure = f"the nearest known type is '{nearest}'" if nearest else "it is no layer type this tool knows"
         raise layer.view.error(f"unknown layer type '{layer.type}'", cure=cure, field="type")
-    return rule(layer, inputs)
+    _check_arity(layer, "bottom", len(layer.bottoms), entry.bottoms)
+    _check_arity(layer, "top", len(layer.tops), entry.tops)
+    return entry.rule(layer, inputs)
+
+
+def _check_arity(layer: LayerSpec, field: str, count: int, allowed: Arity) -> None:
+    least, most = allowed
+    if least <= count and (most is None or count <= most):
+        return
+    if most is None:
+        wanted = f"at least {least}"
+    elif most == least:
+        wanted = str(least) if least else "no"
+    else:
+        wanted = f"{least} to {most}"
+    plural = "" if most == 1 else "s"
+    what = f"a layer of type '{layer.type}' takes {wanted} {field}{plural}, {count} given"
+    cure = f"add a {field}" if count < least else f"take a {field} away"
+    raise layer.view.error(what, cure=cure, field=field)

@@ -1,40 +1,51 @@
-"""Convolution and Deconvolution as ONNX Conv and ConvTranspose."""
+"""Convolution, Deconvolution and Im2col as ONNX Conv and ConvTranspose."""
 
 from __future__ import annotations
 
-from ristretto.caffe.catalogue.convolution import ConvParams, conv_params
+import math
+
+import numpy as np
+
+from ristretto.caffe.catalogue.convolution import DEPTHWISE_TYPES, conv_params, im2col_window
+from ristretto.caffe.netspec import Shape
 from ristretto.graph.registry import LayerContext, emits
 
 
-def _folded(context: LayerContext, value: str, shape: tuple[int, ...], axis: int) -> str:
+def _images(context: LayerContext, value: str, shape: Shape, axis: int) -> str:
     """Bring a bottom whose channel axis is not 1 into ONNX's (n, c, spatial...) form."""
     if axis == 1:
         return value
     return context.op("Reshape", value, context.nodes.ints([-1, *shape[axis:]]))
 
 
+def _blob(context: LayerContext, value: str, shape: Shape, axis: int) -> str:
+    """Undo ``_images`` for a top of the given shape."""
+    if axis == 1:
+        return value
+    batch = shape if axis == 0 else (-1, *shape[1:])
+    return context.op("Reshape", value, context.nodes.ints(batch))
+
+
 def _emit(context: LayerContext, op_type: str) -> list[str]:
-    params: ConvParams = conv_params(context.layer, len(context.input_shapes[0]))
+    params = conv_params(context.layer, context.input_shapes[0])
     weights = [context.weight(blob, stem) for blob, stem in zip(context.blobs, ("weight", "bias"), strict=False)]
     outputs = []
-    for value, shape, out_shape in zip(context.inputs, context.input_shapes, context.output_shapes, strict=True):
+    for value, shape, output in zip(context.inputs, context.input_shapes, context.output_shapes, strict=True):
         result = context.op(
             op_type,
-            _folded(context, value, shape, params.axis),
+            _images(context, value, shape, params.axis),
             *weights,
-            kernel_shape=params.kernel,
-            strides=params.stride,
-            pads=params.pad * 2,
-            dilations=params.dilation,
+            kernel_shape=params.window.kernel,
+            strides=params.window.stride,
+            pads=params.window.pad * 2,
+            dilations=params.window.dilation,
             group=params.group,
         )
-        if params.axis != 1:
-            result = context.op("Reshape", result, context.nodes.ints(out_shape))
-        outputs.append(result)
+        outputs.append(_blob(context, result, output, params.axis))
     return outputs
 
 
-@emits("Convolution", "ConvolutionRistretto", "ConvolutionDepthwise", "DepthwiseConvolution")
+@emits("Convolution", "ConvolutionRistretto", *sorted(DEPTHWISE_TYPES))
 def convolution(context: LayerContext) -> list[str]:
     """Emit Conv, one per bottom, all with the same weights (conv_layer.cpp)."""
     return _emit(context, "Conv")
@@ -44,3 +55,23 @@ def convolution(context: LayerContext) -> list[str]:
 def deconvolution(context: LayerContext) -> list[str]:
     """Emit ConvTranspose, one per bottom (deconv_layer.cpp)."""
     return _emit(context, "ConvTranspose")
+
+
+@emits("Im2col")
+def im2col(context: LayerContext) -> list[str]:
+    """Emit a depthwise Conv of which each output picks one position of the window (im2col_layer.cpp)."""
+    shape = context.input_shapes[0]
+    axis, window = im2col_window(context.layer, shape)
+    positions = math.prod(window.kernel)
+    pickers = np.eye(positions, dtype=np.float32).reshape(positions, 1, *window.kernel)
+    result = context.op(
+        "Conv",
+        _images(context, context.inputs[0], shape, axis),
+        context.weight(np.tile(pickers, (shape[axis],) + (1,) * (pickers.ndim - 1))),
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        pads=window.pad * 2,
+        dilations=window.dilation,
+        group=shape[axis],
+    )
+    return [_blob(context, result, context.output_shapes[0], axis)]

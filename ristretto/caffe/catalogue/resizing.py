@@ -1,0 +1,92 @@
+"""Layers of Caffe's forks that enlarge or shrink images: parameters and shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ristretto.caffe.catalogue.axes import require_rank
+from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.netspec import LayerSpec, Shape
+
+
+def upsample_scale(layer: LayerSpec) -> int:
+    """How often an Upsample layer repeats rows and columns (eric612/Caffe-YOLOv3 upsample_layer.cpp).
+
+    Raises:
+        NetError: it is less than 1.
+    """
+    view = layer.view.child("upsample_param")
+    scale = view.integer("scale")
+    if scale < 1:
+        raise view.error(f"scale must be at least 1, found {scale}", field="scale")
+    return scale
+
+
+@shape_rule("Upsample", bottoms=(1, 2))
+def upsample_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
+    """Every pixel becomes scale x scale pixels."""
+    if len(inputs) == 2:
+        what = "an Upsample layer with a second bottom puts values back where a pooling mask says, which is not known"
+        raise layer.view.error(what, cure="only the form with one bottom can be run", field="bottom")
+    require_rank(layer, inputs[0], 4, 4)
+    scale = upsample_scale(layer)
+    n, c, h, w = inputs[0]
+    return LayerShapes(((n, c, h * scale, w * scale),))
+
+
+@dataclass(frozen=True, slots=True)
+class InterpParams:
+    """An InterpParameter for a given bottom (defaults: caffe.proto, InterpParameter).
+
+    Attributes:
+        crop_start, crop_end: rows and columns cut off before and after (the negative padding of the prototxt).
+        size: (height, width) of the top.
+    """
+
+    crop_start: int
+    crop_end: int
+    size: tuple[int, int]
+
+
+def interp_params(layer: LayerSpec, shape: Shape) -> InterpParams:
+    """Read a layer's interp_param (DeepLab's interp_layer.cpp, LayerSetUp and Reshape).
+
+    Raises:
+        NetError: the size is not told, or nothing is left of the image.
+    """
+    require_rank(layer, shape, 4, 4)
+    view = layer.view.child("interp_param")
+    start, end = view.integer("pad_beg"), view.integer("pad_end")
+    if start > 0 or end > 0:
+        field = "pad_beg" if start > 0 else "pad_end"
+        raise view.error("an image can be cut, not padded", cure=f"make {field} 0 or less", field=field)
+    sizes = [length + start + end for length in shape[2:]]
+    shrink, zoom = view.has("shrink_factor"), view.has("zoom_factor")
+    if not (shrink or zoom):
+        if not (view.has("height") and view.has("width")):
+            cure = "give height and width, or zoom_factor, or shrink_factor"
+            raise view.error("the size of the top is not told", cure=cure)
+        sizes = [view.integer("height"), view.integer("width")]
+    if shrink:
+        factor = _factor(layer, "shrink_factor")
+        sizes = [(length - 1) // factor + 1 for length in sizes]
+    if zoom:
+        factor = _factor(layer, "zoom_factor")
+        sizes = [length + (length - 1) * (factor - 1) for length in sizes]
+    if min(*sizes, shape[2] + start + end, shape[3] + start + end) < 1:
+        raise view.error(f"nothing is left of a bottom of shape {shape}", field="interp_param")
+    return InterpParams(-start, -end, (sizes[0], sizes[1]))
+
+
+def _factor(layer: LayerSpec, field: str) -> int:
+    view = layer.view.child("interp_param")
+    factor = view.integer(field)
+    if factor < 1:
+        raise view.error(f"{field} must be at least 1, found {factor}", field=field)
+    return factor
+
+
+@shape_rule("Interp")
+def interp_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
+    """Bilinear interpolation in which the corners stay where they are."""
+    return LayerShapes(((*inputs[0][:2], *interp_params(layer, inputs[0]).size),))

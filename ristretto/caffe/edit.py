@@ -1,0 +1,126 @@
+"""Edits of a prototxt as splices of its text: what is not edited keeps every byte."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ristretto.caffe.textproto import Document, Field, Message, parse
+
+_INDENT = re.compile(r"[ \t]*")
+
+
+class Edits:
+    """A batch of edits of one document, applied together. No edits give the document back unchanged."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._splices: list[tuple[int, int, str]] = []
+
+    def replace(self, start: int, end: int, text: str) -> None:
+        """Put a text in place of a span."""
+        self._splices.append((start, end, text))
+
+    def set_scalar(self, message: Message, name: str, text: str) -> None:
+        """Give a field another value, or add it at the end of the message.
+
+        Args:
+            message: the message to edit.
+            name: the field.
+            text: the value as it is to stand in the file, quotes included.
+        """
+        node = message.first(name)
+        if node is None:
+            self._append(message, f"{name}: {text}", [f"{name}: {text}"])
+        else:
+            self.replace(node.start, node.end, text)
+
+    def set_message(self, message: Message, name: str, lines: Sequence[str]) -> None:
+        """Give a message field another content, or add it at the end of the message.
+
+        Args:
+            message: the message to edit.
+            name: the field.
+            lines: the content, a field per line.
+        """
+        inline = f"{name} {{ {' '.join(lines)} }}" if lines else f"{name} {{ }}"
+        existing = next(message.named(name), None)
+        if existing is None:
+            self._append(message, inline, [f"{name} {{", *(f"\0{line}" for line in lines), "}"])
+        elif "\n" in self.document.text[existing.start : existing.end]:
+            indent = self._indent_at(existing.start)
+            block = self._block([f"{name} {{", *(f"\0{line}" for line in lines), "}"], indent, self._unit(message))
+            self.replace(existing.start, existing.end, block.strip())
+        else:
+            self.replace(existing.start, existing.end, inline)
+
+    def remove(self, field: Field) -> None:
+        """Take a field out, with its line if nothing else stands there."""
+        text, start, end = self.document.text, field.start, field.end
+        line_start = text.rfind("\n", 0, start) + 1
+        line_end = text.find("\n", end)
+        line_end = len(text) if line_end < 0 else line_end + 1
+        if not text[line_start:start].strip() and not text[end:line_end].strip():
+            start, end = line_start, line_end
+        self.replace(start, end, "")
+
+    def apply(self) -> Document:
+        """The edited document.
+
+        Raises:
+            ValueError: two edits touch the same place (a fault of the caller).
+        """
+        if not self._splices:
+            return self.document
+        pieces, position = [], 0
+        for start, end, text in sorted(self._splices, key=lambda splice: splice[:2]):
+            if start < position:
+                message = "two edits overlap"
+                raise ValueError(message)
+            pieces += [self.document.text[position:start], text]
+            position = end
+        pieces.append(self.document.text[position:])
+        return parse("".join(pieces), self.document.file)
+
+    def _append(self, message: Message, inline: str, lines: Sequence[str]) -> None:
+        """Add a field at the end of a message, in the style of what stands there."""
+        text = self.document.text
+        body = text[message.body_start : message.body_end]
+        line_start = text.rfind("\n", 0, message.body_end) + 1
+        before_brace = text[line_start : message.body_end]
+        is_file = message is self.document.root
+        if is_file:
+            newline = "" if not text or text.endswith("\n") else self._newline()
+            self.replace(len(text), len(text), newline + self._block(lines, "", "  "))
+        elif line_start > message.body_start and not before_brace.strip():
+            self.replace(line_start, line_start, self._block(lines, self._child_indent(message), self._unit(message)))
+        else:
+            at = message.body_start + len(body.rstrip())
+            rest = text[at : message.body_end] or " "
+            self.replace(at, message.body_end, f" {inline}{rest}")
+
+    def _block(self, lines: Sequence[str], indent: str, unit: str) -> str:
+        newline = self._newline()
+        return "".join(indent + line.replace("\0", unit) + newline for line in lines)
+
+    def _newline(self) -> str:
+        return "\r\n" if "\r\n" in self.document.text else "\n"
+
+    def _indent_at(self, offset: int) -> str:
+        """The white space at the start of the line that holds an offset."""
+        line_start = self.document.text.rfind("\n", 0, offset) + 1
+        match = _INDENT.match(self.document.text, line_start)
+        return match.group() if match else ""
+
+    def _child_indent(self, message: Message) -> str:
+        """The indentation of the message's fields: that of the last one that starts its line."""
+        for field in reversed(message.fields):
+            line_start = self.document.text.rfind("\n", 0, field.start) + 1
+            if line_start > message.body_start and not self.document.text[line_start : field.start].strip():
+                return self.document.text[line_start : field.start]
+        return self._indent_at(message.start) + "  "
+
+    def _unit(self, message: Message) -> str:
+        """One step of indentation, as the message itself shows it."""
+        outer, inner = self._indent_at(message.start), self._child_indent(message)
+        return inner[len(outer) :] if inner.startswith(outer) and len(inner) > len(outer) else "  "

@@ -1,0 +1,92 @@
+"""ImageData layers: a list of image files and labels (image_data_layer.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.netspec import LayerSpec
+from ristretto.data.datum import BadImageError, decode_image
+from ristretto.data.records import RecordSource
+from ristretto.data.source import Resolver
+from ristretto.data.transform import read_transform
+
+
+class ImageListSource(RecordSource):
+    """Images named by a text file, one "path label" a line."""
+
+    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int) -> None:
+        view = layer.view.child("image_data_param")
+        self._resolver = Resolver(layer, data_root)
+        self._list = self._resolver.find(view.text("source"), "the image list")
+        self._folder = view.text("root_folder")
+        self._size = view.integer("new_height"), view.integer("new_width")
+        if (self._size[0] > 0) != (self._size[1] > 0):
+            raise view.error("new_height and new_width go together", field="new_height")
+        self._color = 3 if view.flag("is_color") else 1
+        self.batch_size = view.integer("batch_size")
+        if self.batch_size < 1:
+            raise view.error("batch_size must be at least 1", field="batch_size")
+        self._shuffle = view.flag("shuffle")
+        self._skip = view.integer("rand_skip")
+        self.transform = read_transform(layer, self._resolver)
+        self.seed = seed
+        self.tops = layer.tops
+        self._items = self._read_list()
+        self.images = len(self._items)
+        if not self.images:
+            raise self._resolver.error(f"the image list '{self._list}' names no image")
+        image, _ = self.read()(0)
+        shape = self.transform.output_shape(image.shape)
+        self.shapes = dict(zip(self.tops, ((self.batch_size, *shape), (self.batch_size,)), strict=False))
+
+    def _read_list(self) -> list[tuple[str, int]]:
+        """The (path, label) pairs; the label is what follows the last space, so that paths may hold spaces."""
+        items = []
+        text = self._list.read_text(encoding="utf-8", errors="surrogateescape")
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            name, _, label = line.rstrip().rpartition(" ")
+            if not name or not label.lstrip("-").isdigit():
+                what = f"{self._list}:{number}: expected 'path label', found '{line.strip()[:80]}'"
+                raise self._resolver.error(what, "end each line with a space and a whole number")
+            items.append((name, int(label)))
+        return items
+
+    def order(self, rng: np.random.Generator) -> Iterator[int]:
+        """List order, or a new shuffle every round."""
+        skip = int(rng.integers(self._skip)) if self._skip else 0
+        while True:
+            numbers = rng.permutation(self.images) if self._shuffle else np.arange(self.images)
+            yield from map(int, numbers[skip % self.images :])
+            skip = 0
+
+    def read(self) -> Callable[[int], tuple[NDArray[np.uint8], float]]:
+        """Reads, decodes and resizes one image."""
+
+        def read_one(number: int) -> tuple[NDArray[np.uint8], float]:
+            name, label = self._items[number]
+            path = self._resolver.find(self._folder + name, "the image")
+            try:
+                image = decode_image(path.read_bytes(), self._color)
+            except (OSError, BadImageError) as error:
+                raise self._resolver.error(f"the image '{path}' {error}", "replace it, or take it off the list") from error
+            return self._resized(image), float(label)
+
+        return read_one
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = self._size
+        if not height or image.shape[1:] == (height, width):
+            return image
+        resized = cv2.resize(image.transpose(1, 2, 0), (width, height))
+        return resized[np.newaxis] if resized.ndim == 2 else resized.transpose(2, 0, 1)
+
+    def describe(self, number: int) -> str:
+        """The image's path."""
+        return f"image '{self._items[number][0]}'"

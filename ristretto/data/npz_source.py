@@ -1,0 +1,97 @@
+"""Arrays from an npz file, fed in place of a net's data layers."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.netspec import Shape
+from ristretto.data.source import Batch, DataSource
+from ristretto.errors import DataError
+
+
+class NpzSource(DataSource):
+    """Arrays by blob name, handed out in batches along their first axis."""
+
+    images: int
+
+    def __init__(self, path: Path, wanted: Mapping[str, Shape | None], batch_size: int | None) -> None:
+        self._arrays = _load(path, wanted)
+        self.tops = tuple(wanted)
+        lengths = {name: array.shape[0] if array.ndim else 1 for name, array in self._arrays.items()}
+        self.images = next(iter(lengths.values()), 0)
+        self._one_batch = batch_size is None
+        if not self._one_batch and len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise DataError(f"the arrays have different lengths: {listed}", file=str(path))
+        self.batch_size = self.images if batch_size is None else min(batch_size, self.images)
+        self.shapes = {
+            name: array.shape if self._one_batch else (self.batch_size, *array.shape[1:])
+            for name, array in self._arrays.items()
+        }
+
+    def batches(self) -> Iterator[Batch]:
+        """See DataSource."""
+        start = 0
+        while True:
+            if self._one_batch:
+                yield dict(self._arrays)
+                continue
+            rows = np.arange(start, start + self.batch_size) % self.images
+            start += self.batch_size
+            yield {name: array[rows] for name, array in self._arrays.items()}
+
+    def single_pass(self) -> Iterator[Batch]:
+        """See DataSource."""
+        if self._one_batch:
+            yield dict(self._arrays)
+            return
+        for start in range(0, self.images, self.batch_size):
+            yield {name: array[start : start + self.batch_size] for name, array in self._arrays.items()}
+
+
+def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | None = None) -> NpzSource:
+    """Open an npz file for a net's blobs.
+
+    Args:
+        path: the file.
+        wanted: the blobs that the net reads, with the shape its prototxt declares, or None.
+        batch_size: images per batch; None takes the arrays whole, whatever their shapes.
+
+    Raises:
+        DataError: it is no npz file, a blob is missing, or an array does not suit its blob.
+    """
+    return NpzSource(path, wanted, batch_size)
+
+
+def _load(path: Path, wanted: Mapping[str, Shape | None]) -> dict[str, NDArray[np.float32]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = [name for name in wanted if name not in file.files]
+            if missing:
+                what = f"no array for blob '{missing[0]}'"
+                cure = f"save the arrays under the names {', '.join(wanted)}; the file holds {', '.join(file.files)}"
+                raise DataError(what, file=str(path), cure=cure)
+            arrays = {name: np.asarray(file[name]) for name in wanted}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz file, or damaged"
+        raise DataError(f"cannot read the arrays: {why}", file=str(path), cure="write it with numpy.savez") from error
+    return {name: _fitting(array, wanted[name], name, path) for name, array in arrays.items()}
+
+
+def _fitting(array: NDArray[np.generic], declared: Shape | None, name: str, path: Path) -> NDArray[np.float32]:
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"array '{name}' holds {array.dtype}, numbers are needed", file=str(path))
+    if not array.size:
+        raise DataError(f"array '{name}' is empty", file=str(path))
+    if declared is not None and array.ndim != len(declared):
+        if array.size == math.prod(declared):
+            return array.reshape(declared).astype(np.float32)
+        what = f"array '{name}' has shape {list(array.shape)}, the net declares {list(declared)}"
+        raise DataError(what, file=str(path), cure=f"give it {len(declared)} axes")
+    return array.astype(np.float32)

@@ -1,0 +1,243 @@
+"""Number formats as frozen values that round arrays onto their grid (pmgysel/caffe, base_ristretto_layer.cu)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.errors import FormatError
+from ristretto.numerics.rounding import FloatArray, Rounding, round_to
+
+_FLOAT32_TINY = 2.0**-126
+
+
+def _whole(value: object, name: str, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FormatError(f"{name} must be a whole number, got {value!r}")
+    if not low <= value <= high:
+        raise FormatError(f"{name} must be in {low}..{high}, got {value}", cure=f"choose {name} in that range")
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicFixedPoint:
+    """Fixed point with a point of its own: value = code * 2**-fl, codes in two's complement or unsigned.
+
+    Attributes:
+        bw: all bits, the sign bit included where there is one.
+        fl: fractional length; negative or greater than bw where the values are large or small.
+        signed: whether there is a sign bit.
+    """
+
+    bw: int
+    fl: int
+    signed: bool = True
+
+    def __post_init__(self) -> None:
+        _whole(self.bw, "bw", 1, 32)
+        _whole(self.fl, "fl", -128, 256)
+
+    def __str__(self) -> str:
+        return f"<{self.bw}, {self.fl}>" if self.signed else f"u<{self.bw}, {self.fl}>"
+
+    @property
+    def il(self) -> int:
+        """Integer length."""
+        return self.bw - self.fl
+
+    @property
+    def step(self) -> float:
+        """The weight of the last bit."""
+        return math.ldexp(1.0, -self.fl)
+
+    @property
+    def min_code(self) -> int:
+        """The least stored integer."""
+        return -(2 ** (self.bw - 1)) if self.signed else 0
+
+    @property
+    def max_code(self) -> int:
+        """The greatest stored integer."""
+        return 2 ** (self.bw - 1) - 1 if self.signed else 2**self.bw - 1
+
+    @property
+    def min(self) -> float:
+        """The least value."""
+        return math.ldexp(self.min_code, -self.fl)
+
+    @property
+    def max(self) -> float:
+        """The greatest value."""
+        return math.ldexp(self.max_code, -self.fl)
+
+    def quantize(
+        self, x: FloatArray, rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> FloatArray:
+        """Saturate, then round onto the grid, in the dtype of x; NaN stays NaN.
+
+        The bounds are those of the dtype: above 24 bits float32 rounds the greatest value up to a power of two, as the
+        original's C++ does.
+
+        >>> DynamicFixedPoint(4, 1).quantize(np.array([-9.0, -0.25, 0.75, 9.0])) + 0.0
+        array([-4. ,  0. ,  1. ,  3.5])
+        """
+        dtype = x.dtype
+        saturated = np.clip(x, dtype.type(self.min), dtype.type(self.max))
+        codes = round_to(np.ldexp(saturated, self.fl), rounding, rng)
+        return np.ldexp(codes, -self.fl).astype(dtype, copy=False)
+
+    def encode(
+        self, x: NDArray[np.floating], rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> NDArray[np.int64]:
+        """The stored integers of values, always within the codes of the format.
+
+        >>> DynamicFixedPoint(4, 1).encode(np.array([-9.0, 0.75, 9.0]))
+        array([-8,  2,  7])
+
+        Raises:
+            FormatError: a value is NaN.
+        """
+        exact = np.asarray(x, np.float64)
+        if np.isnan(exact).any():
+            raise FormatError("NaN has no code", cure="find the layer that makes it")
+        codes = round_to(np.ldexp(np.clip(exact, self.min, self.max), self.fl), rounding, rng)
+        return np.clip(codes, self.min_code, self.max_code).astype(np.int64)
+
+    def decode(self, codes: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The values of stored integers, exactly.
+
+        >>> DynamicFixedPoint(4, 1).decode(np.array([-8, 2, 7]))
+        array([-4. ,  1. ,  3.5])
+        """
+        return np.ldexp(np.asarray(codes, np.float64), -self.fl)
+
+
+@dataclass(frozen=True, slots=True)
+class Minifloat:
+    """Floating point with few bits: (-1)**s * 2**(exponent - bias) * (1 + mantissa * 2**-mant_bits).
+
+    Every exponent is an ordinary one: no subnormals, infinities or NaN. Zero is kept as zero. The original saturates
+    before it rounds, so that a carry at the top exponent steps over the greatest value; here it saturates after.
+
+    Attributes:
+        exp_bits: bits of the exponent.
+        mant_bits: bits of the mantissa without the leading one.
+    """
+
+    exp_bits: int
+    mant_bits: int
+
+    def __post_init__(self) -> None:
+        _whole(self.exp_bits, "exp_bits", 1, 8)
+        _whole(self.mant_bits, "mant_bits", 0, 23)
+
+    def __str__(self) -> str:
+        return f"e{self.exp_bits}m{self.mant_bits}"
+
+    @property
+    def bw(self) -> int:
+        """All bits, with the sign."""
+        return 1 + self.exp_bits + self.mant_bits
+
+    @property
+    def bias(self) -> int:
+        """What is taken off the stored exponent."""
+        return 2 ** (self.exp_bits - 1) - 1
+
+    @property
+    def tiny(self) -> float:
+        """The least magnitude above zero."""
+        return math.ldexp(1.0, -self.bias)
+
+    @property
+    def max(self) -> float:
+        """The greatest value, at most float32's."""
+        top = 2**self.exp_bits - 1 - self.bias
+        exact = math.ldexp(2.0 - math.ldexp(1.0, -self.mant_bits), top)
+        return min(exact, float(np.finfo(np.float32).max))
+
+    @property
+    def min(self) -> float:
+        """The least value."""
+        return -self.max
+
+    def quantize(
+        self, x: FloatArray, rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> FloatArray:
+        """Round the mantissa of each value, in the dtype of x; NaN stays NaN.
+
+        >>> Minifloat(4, 2).quantize(np.array([0.0, 1.125, -1.375, 1e9]))
+        array([  0. ,   1. ,  -1.5, 448. ])
+        """
+        exact = np.asarray(x, np.float64)
+        magnitude = np.minimum(np.abs(exact), self.max)
+        fraction, exponent = np.frexp(magnitude)
+        mantissa = round_to(np.ldexp(2.0 * fraction - 1.0, self.mant_bits), rounding, rng)
+        rounded = np.ldexp(1.0 + np.ldexp(mantissa, -self.mant_bits), exponent - 1)
+        rounded = np.where(magnitude < max(self.tiny, _FLOAT32_TINY), 0.0, np.minimum(rounded, self.max))
+        return np.where(np.isnan(exact), exact, np.copysign(rounded, exact)).astype(x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOfTwo:
+    """Signed powers of two with an exponent in exp_min..exp_max.
+
+    Attributes:
+        exp_min, exp_max: the exponents.
+        keep_zero: whether zero stays zero; the original makes it +2**exp_min.
+    """
+
+    exp_min: int
+    exp_max: int
+    keep_zero: bool = False
+
+    def __post_init__(self) -> None:
+        _whole(self.exp_min, "exp_min", -126, 127)
+        _whole(self.exp_max, "exp_max", -126, 127)
+        if self.exp_min > self.exp_max:
+            raise FormatError(f"exp_min {self.exp_min} is above exp_max {self.exp_max}", cure="swap the two")
+
+    def __str__(self) -> str:
+        return f"2^{self.exp_min}..{self.exp_max}"
+
+    @property
+    def max(self) -> float:
+        """The greatest value."""
+        return math.ldexp(1.0, self.exp_max)
+
+    @property
+    def min(self) -> float:
+        """The least value."""
+        return -self.max
+
+    def quantize(
+        self, x: FloatArray, rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> FloatArray:
+        """The nearest power of two on the scale of logarithms, with the sign, in the dtype of x.
+
+        No logarithm of a float is a tie, so all roundings but the stochastic one mean the nearest.
+
+        >>> PowerOfTwo(-8, -1).quantize(np.array([0.0, 0.3, -0.4, 7.0]))
+        array([ 0.00390625,  0.25      , -0.5       ,  0.5       ])
+        """
+        exact = np.asarray(x, np.float64)
+        fraction, exponent = np.frexp(np.abs(exact))
+        if rounding is Rounding.STOCHASTIC:
+            if rng is None:
+                message = "stochastic rounding needs a random generator"
+                raise ValueError(message)
+            up = rng.random(exact.shape) < np.log2(np.where(fraction > 0, 2.0 * fraction, 1.0))
+        else:
+            up = 2.0 * fraction >= math.sqrt(2.0)
+        nearest = np.where(exact == 0, self.exp_min, exponent - 1 + up)
+        magnitude = np.ldexp(1.0, np.clip(nearest, self.exp_min, self.exp_max))
+        signed = np.where(exact < 0, -magnitude, magnitude)
+        if self.keep_zero:
+            signed = np.where(exact == 0, 0.0, signed)
+        return np.where(np.isnan(exact), exact, signed).astype(x.dtype)
+
+
+Format: TypeAlias = DynamicFixedPoint | Minifloat | PowerOfTwo
