@@ -1,4 +1,4 @@
-"""What Caffe's file says of each layer type: parameters, shapes, weight shapes. Importing it registers them all."""
+"""What the prototxt says of each layer type: parameters, shapes, weight shapes. Importing registers them."""
 
 from ristretto.caffe.catalogue import (
     activation,

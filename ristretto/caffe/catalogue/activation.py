@@ -1,4 +1,4 @@
-"""Layers that map every value by itself: parameters and shapes (BVLC/caffe neuron_layer.cpp and its heirs)."""
+"""Layers that map every value by itself: parameters and shapes (BVLC/caffe neuron_layer.cpp)."""
 
 from __future__ import annotations
 
@@ -94,10 +94,12 @@ def clip_bounds(layer: LayerSpec) -> tuple[float, float]:
     view = layer.view.child("clip_param")
     for field in ("min", "max"):
         if not view.has(field):
-            raise view.error(f"the layer needs {field}", cure=f"add {field} to clip_param", field=field)
+            what = f"the layer needs {field}"
+            raise view.error(what, cure=f"add {field} to clip_param", field=field)
     least, most = view.number("min"), view.number("max")
     if least > most:
-        raise view.error(f"min {least:g} is larger than max {most:g}", field="min")
+        what = f"min {least:g} is larger than max {most:g}"
+        raise view.error(what, field="min")
     return least, most
 
 

@@ -12,7 +12,8 @@ def canonical_axis(layer: LayerSpec, axis: int, rank: int, field: str = "axis") 
         NetError: the axis does not exist.
     """
     if not -rank <= axis < rank:
-        raise layer.view.error(f"axis {axis} is out of range for a bottom with {rank} axes", field=field)
+        what = f"axis {axis} is out of range for a bottom with {rank} axes"
+        raise layer.view.error(what, field=field)
     return axis % rank
 
 

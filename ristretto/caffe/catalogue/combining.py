@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import (
@@ -39,7 +40,8 @@ def eltwise_params(layer: LayerSpec) -> EltwiseParams:
         what = f"{len(coeffs)} coefficients for {len(layer.bottoms)} bottoms"
         raise view.error(what, cure="give one for each bottom", field="coeff")
     if coeffs and operation == "PROD":
-        raise view.error("operation PROD has no coefficients", cure="use SUM, or take them away", field="coeff")
+        what = "operation PROD has no coefficients"
+        raise view.error(what, cure="use SUM, or take them away", field="coeff")
     return EltwiseParams(operation, coeffs or (1.0,) * len(layer.bottoms))
 
 
@@ -61,7 +63,8 @@ def concat_axis(layer: LayerSpec, rank: int) -> int:
     view = layer.view.child(field)
     if view.has(old):
         if view.has("axis"):
-            raise view.error(f"axis and {old} are both given", cure=f"take {old} away", field=old)
+            what = f"axis and {old} are both given"
+            raise view.error(what, cure=f"take {old} away", field=old)
         return canonical_axis(layer, view.integer(old), rank, field=old)
     return canonical_axis(layer, view.integer("axis"), rank)
 
@@ -95,7 +98,7 @@ def slice_lengths(layer: LayerSpec, length: int) -> tuple[int, ...]:
         what = f"{len(points)} slice points make {len(points) + 1} parts, the layer has {count} tops"
         raise view.error(what, field="slice_point")
     edges = (0, *points, length)
-    lengths = tuple(after - before for before, after in zip(edges, edges[1:], strict=False))
+    lengths = tuple(after - before for before, after in itertools.pairwise(edges))
     if min(lengths) < 1:
         what = f"slice points {points} do not rise strictly from 0 to {length}"
         raise view.error(what, field="slice_point")
@@ -125,7 +128,7 @@ def silence_shapes(_layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShapes
 
 @shape_rule("Filter", bottoms=(2, None), tops=(1, None))
 def filter_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
-    """Items that a selector picks; how many is known when it runs, the shapes here are those of all (filter_layer.cpp)."""
+    """Items that a selector picks, known when it runs: the shapes here are those of all (filter_layer.cpp)."""
     *blobs, selector = inputs
     if len(blobs) != len(layer.tops):
         what = f"{len(blobs)} bottoms before the selector for {len(layer.tops)} tops"

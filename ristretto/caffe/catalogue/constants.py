@@ -16,7 +16,8 @@ def parameter_shapes(layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShape
     """The top is the layer's blob (BVLC/caffe parameter_layer.hpp)."""
     shape = layer.view.child("parameter_param").child("shape").integers("dim")
     if min(shape, default=1) < 1:
-        raise layer.view.error(f"{shape} is no shape of a parameter", field="parameter_param")
+        what = f"{shape} is no shape of a parameter"
+        raise layer.view.error(what, field="parameter_param")
     return LayerShapes((shape,), (shape,))
 
 
@@ -39,7 +40,7 @@ class Filler:
 
 
 def dummy_fillers(layer: LayerSpec) -> tuple[Filler, ...]:
-    """How each top of a DummyData layer is filled; zeros where the prototxt does not say (dummy_data_layer.cpp).
+    """How each top of a DummyData layer is filled, with zeros unless told (dummy_data_layer.cpp).
 
     Raises:
         NetError: there is neither no filler, nor one, nor one for each top.
@@ -56,13 +57,14 @@ def dummy_fillers(layer: LayerSpec) -> tuple[Filler, ...]:
 
 @shape_rule("DummyData", bottoms=(0, 0), tops=(1, None))
 def dummy_data_shapes(layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShapes:
-    """Shapes from ``shape``, or from the old num, channels, height and width; one for all tops or one each."""
+    """Shapes from ``shape``, or from the old num, channels, height and width; one for all or one each."""
     view = layer.view.child("dummy_data_param")
     shapes = [child.integers("dim") for child in view.children("shape")]
     legacy = [view.integers(side) for side in _LEGACY_SIDES]
     if any(legacy):
         if shapes:
-            raise view.error("shape and num are both given", cure="keep shape", field="num")
+            what = "shape and num are both given"
+            raise view.error(what, cure="keep shape", field="num")
         shapes = _legacy_shapes(view, legacy, len(layer.tops))
     if len(shapes) == 1:
         shapes *= len(layer.tops)

@@ -1,4 +1,4 @@
-"""Convolution, Deconvolution and Im2col: parameters, shapes, weight shapes (BVLC/caffe base_conv_layer.cpp)."""
+"""Convolution, Deconvolution, Im2col: parameters, shapes, weight shapes (BVLC/caffe base_conv_layer.cpp)."""
 
 from __future__ import annotations
 
@@ -49,10 +49,12 @@ def _per_axis(view: View, field: str, axes: int, default: int | None) -> tuple[i
     given = view.integers(field)
     if not given:
         if default is None:
-            raise view.error(f"the layer needs {field}", cure=f"add {field} to its parameters", field=field)
+            what = f"the layer needs {field}"
+            raise view.error(what, cure=f"add {field} to its parameters", field=field)
         return (default,) * axes
     if len(given) not in (1, axes):
-        raise view.error(f"{field} is given {len(given)} times for {axes} spatial axes", field=field)
+        what = f"{field} is given {len(given)} times for {axes} spatial axes"
+        raise view.error(what, field=field)
     return given if len(given) == axes else given * axes
 
 
@@ -71,7 +73,8 @@ def _spatial(view: View, field: str, short: str, axes: int, default: int | None)
 
 def _window(layer: LayerSpec, view: View, axes: int) -> Window:
     if axes < 1:
-        raise layer.view.error("the bottom has no spatial axis after the channel axis", field="bottom")
+        what = "the bottom has no spatial axis after the channel axis"
+        raise layer.view.error(what, field="bottom")
     window = Window(
         kernel=_spatial(view, "kernel_size", "kernel", axes, None),
         stride=_spatial(view, "stride", "stride", axes, 1),
@@ -84,14 +87,15 @@ def _window(layer: LayerSpec, view: View, axes: int) -> Window:
         ("dilation", window.dilation),
     ):
         if min(values) < 1:
-            raise view.error(f"{field} must be at least 1 along every axis", field=field)
+            what = f"{field} must be at least 1 along every axis"
+            raise view.error(what, field=field)
     return window
 
 
 def conv_params(layer: LayerSpec, shape: Shape) -> ConvParams:
     """Read a layer's convolution_param for a bottom of the given shape.
 
-    The depthwise types take from the bottom what the prototxt leaves out: one group and one output per channel.
+    What the prototxt leaves out the depthwise types take from the bottom: one group and output per channel.
 
     Raises:
         NetError: a value is missing or makes no sense.
@@ -103,11 +107,14 @@ def conv_params(layer: LayerSpec, shape: Shape) -> ConvParams:
     num_output = channels if depthwise and not view.has("num_output") else view.integer("num_output")
     group = channels if depthwise and not view.has("group") else view.integer("group")
     if num_output < 1:
-        raise view.error("num_output must be at least 1", cure="add num_output", field="num_output")
+        what = "num_output must be at least 1"
+        raise view.error(what, cure="add num_output", field="num_output")
     if group < 1 or num_output % group:
-        raise view.error(f"num_output {num_output} is no multiple of group {group}", field="group")
+        what = f"num_output {num_output} is no multiple of group {group}"
+        raise view.error(what, field="group")
     if channels % group:
-        raise view.error(f"{channels} input channels are no multiple of group {group}", field="group")
+        what = f"{channels} input channels are no multiple of group {group}"
+        raise view.error(what, field="group")
     window = _window(layer, view, len(shape) - axis - 1)
     return ConvParams(num_output, group, view.flag("bias_term"), axis, window)
 

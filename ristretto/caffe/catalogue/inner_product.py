@@ -1,4 +1,4 @@
-"""InnerProduct and Embed: parameters, shapes, weight shapes (BVLC/caffe inner_product_layer.cpp, embed_layer.cpp)."""
+"""InnerProduct and Embed: parameters, shapes, weight shapes (BVLC/caffe inner_product_layer.cpp)."""
 
 from __future__ import annotations
 
@@ -36,14 +36,15 @@ def inner_product_params(layer: LayerSpec, rank: int) -> InnerProductParams:
     view = layer.view.child("inner_product_param")
     num_output = view.integer("num_output")
     if num_output < 1:
-        raise view.error("num_output must be at least 1", cure="add num_output", field="num_output")
+        what = "num_output must be at least 1"
+        raise view.error(what, cure="add num_output", field="num_output")
     axis = canonical_axis(layer, view.integer("axis"), rank)
     return InnerProductParams(num_output, view.flag("bias_term"), axis, view.flag("transpose"))
 
 
 @shape_rule("InnerProduct", "FcRistretto")
 def inner_product_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
-    """Axes from ``axis`` on become one; weights are (num_output, inputs), or turned round with ``transpose``."""
+    """Axes from ``axis`` on become one; weights are (num_output, inputs), with ``transpose`` the reverse."""
     shape = inputs[0]
     params = inner_product_params(layer, len(shape))
     length = math.prod(shape[params.axis :])
@@ -63,7 +64,7 @@ class EmbedParams:
 
 
 def embed_params(layer: LayerSpec) -> EmbedParams:
-    """Read a layer's embed_param.
+    """Read a layer's embed_param (embed_layer.cpp, LayerSetUp).
 
     Raises:
         NetError: num_output or input_dim is missing.
@@ -71,7 +72,8 @@ def embed_params(layer: LayerSpec) -> EmbedParams:
     view = layer.view.child("embed_param")
     for field in ("num_output", "input_dim"):
         if view.integer(field) < 1:
-            raise view.error(f"{field} must be at least 1", cure=f"add {field}", field=field)
+            what = f"{field} must be at least 1"
+            raise view.error(what, cure=f"add {field}", field=field)
     return EmbedParams(view.integer("num_output"), view.integer("input_dim"), view.flag("bias_term"))
 
 

@@ -45,6 +45,6 @@ def contrastive_loss_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> Laye
         what = f"features must be (n, c) and alike in both bottoms, found {first} and {second}"
         raise layer.view.error(what, field="bottom")
     if math.prod(similar) != first[0]:
-        what = f"a third bottom of shape {similar} does not tell for each of the {first[0]} pairs if they are alike"
+        what = f"a third bottom of shape {similar} does not say of {first[0]} pairs if they are alike"
         raise layer.view.error(what, field="bottom")
     return LayerShapes((SCALAR,))

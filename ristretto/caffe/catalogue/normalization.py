@@ -46,7 +46,7 @@ class LrnParams:
 
     Attributes:
         size: side of the window, odd.
-        alpha, beta, k: of ``(k + alpha / n * sum of squares) ** beta``; within channels k is 1 whatever is given.
+        alpha, beta, k: of ``(k + alpha / n * sum of squares) ** beta``; within channels k is always 1.
         across: whether the window lies across channels, not within one.
     """
 

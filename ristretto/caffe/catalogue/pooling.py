@@ -45,9 +45,11 @@ def pool_out(size: int, kernel: int, stride: int, pad: int, *, clip: bool, round
     """Number of windows along one axis (pooling_layer.cpp, Reshape): rounds up, unlike convolution.
 
     Args:
-        size, kernel, stride, pad: of this axis.
-        clip: whether the layer pads along any axis; only then is a last window dropped that would start in the
-            padding behind the image.
+        size: of the image.
+        kernel: of the window.
+        stride: of the window.
+        pad: before the image, and as much behind it.
+        clip: whether the layer pads along any axis; then a last window that starts behind the image goes.
         round_up: False for round_mode FLOOR.
     """
     room = size + 2 * pad - kernel
@@ -64,10 +66,12 @@ def _pair(view: View, field: str, short: str, default: int) -> Pair:
         value = view.integer(field) if view.has(field) else default
         return value, value
     if view.has(field):
-        raise view.error(f"{field} is given beside {high} and {wide}", cure="keep one of them", field=field)
+        what = f"{field} is given beside {high} and {wide}"
+        raise view.error(what, cure="keep one of them", field=field)
     if not (view.has(high) and view.has(wide)):
         missing = wide if view.has(high) else high
-        raise view.error(f"{high} and {wide} go together", cure=f"add {missing}", field=high)
+        what = f"{high} and {wide} go together"
+        raise view.error(what, cure=f"add {missing}", field=high)
     return view.integer(high), view.integer(wide)
 
 
@@ -97,9 +101,11 @@ def pool_params(layer: LayerSpec, shape: Shape) -> PoolParams:
         kernel = (shape[2], shape[3])
     if min(kernel) < 1:
         cure = "add kernel_size, or global_pooling: true"
-        raise view.error("the layer needs a kernel_size of at least 1", cure=cure, field="kernel_size")
+        what = "the layer needs a kernel_size of at least 1"
+        raise view.error(what, cure=cure, field="kernel_size")
     if min(stride) < 1:
-        raise view.error("stride must be at least 1", field="stride")
+        what = "stride must be at least 1"
+        raise view.error(what, field="stride")
     params = PoolParams(view.text("pool"), kernel, stride, pad, whole, _rounds_up(view))
     _check_padding(view, params, "pad")
     return params
@@ -108,7 +114,8 @@ def pool_params(layer: LayerSpec, shape: Shape) -> PoolParams:
 def _check_padding(view: View, params: PoolParams, field: str) -> None:
     """Refuse padding that Caffe refuses (pooling_layer.cpp, LayerSetUp)."""
     if params.pad[0] >= params.kernel[0] or params.pad[1] >= params.kernel[1]:
-        raise view.error(f"padding {params.pad} must be less than the kernel {params.kernel}", field=field)
+        what = f"padding {params.pad} must be less than the kernel {params.kernel}"
+        raise view.error(what, field=field)
     if params.method == "STOCHASTIC" and params.pad != (0, 0):
         what = f"STOCHASTIC pooling cannot be padded, the padding is {params.pad}"
         raise view.error(what, cure="take the padding away, or use MAX", field=field)
@@ -131,7 +138,7 @@ def pooling_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
 
 
 def pyramid_params(layer: LayerSpec, shape: Shape) -> tuple[PoolParams, ...]:
-    """The poolings of an SPP layer, coarsest first: level i has 2**i bins a side (spp_layer.cpp, GetPoolingParam).
+    """The poolings of an SPP layer: level i has 2**i bins a side (spp_layer.cpp, GetPoolingParam).
 
     Raises:
         NetError: the bottom has not four axes, or has too few pixels for the number of levels.
@@ -140,7 +147,8 @@ def pyramid_params(layer: LayerSpec, shape: Shape) -> tuple[PoolParams, ...]:
     view = layer.view.child("spp_param")
     levels = view.integer("pyramid_height")
     if levels < 1:
-        raise view.error("pyramid_height must be at least 1", cure="add pyramid_height", field="pyramid_height")
+        what = "pyramid_height must be at least 1"
+        raise view.error(what, cure="add pyramid_height", field="pyramid_height")
     size = (shape[2], shape[3])
     poolings = []
     for level in range(levels):
@@ -155,7 +163,7 @@ def pyramid_params(layer: LayerSpec, shape: Shape) -> tuple[PoolParams, ...]:
 
 @shape_rule("SPP")
 def spp_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
-    """All levels of the pyramid, flattened and laid end to end: (n, bins * c); a single level stays (n, c, 1, 1)."""
+    """All levels, flattened and laid end to end: (n, bins * c); a single level stays (n, c, 1, 1)."""
     poolings = pyramid_params(layer, inputs[0])
     n, c, h, w = inputs[0]
     sizes = [params.output((h, w)) for params in poolings]

@@ -20,7 +20,8 @@ def flatten_axes(layer: LayerSpec, rank: int) -> tuple[int, int]:
     first = canonical_axis(layer, view.integer("axis"), rank)
     last = canonical_axis(layer, view.integer("end_axis"), rank, field="end_axis")
     if last < first:
-        raise view.error(f"end_axis {last} comes before axis {first}", field="end_axis")
+        what = f"end_axis {last} comes before axis {first}"
+        raise view.error(what, field="end_axis")
     return first, last
 
 
@@ -57,7 +58,8 @@ def reshape_params(layer: LayerSpec, shape: Shape) -> ReshapeParams:
     axis, num_axes = view.integer("axis"), view.integer("num_axes")
     start = axis if axis >= 0 else rank + axis + 1
     if not 0 <= start <= rank:
-        raise view.error(f"axis {axis} is out of range for a bottom with {rank} axes", field="axis")
+        what = f"axis {axis} is out of range for a bottom with {rank} axes"
+        raise view.error(what, field="axis")
     end = rank if num_axes == -1 else start + num_axes
     if num_axes < -1 or end > rank:
         what = f"num_axes {num_axes} from axis {start} on does not fit a bottom with {rank} axes"
@@ -83,7 +85,7 @@ def reshape_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     if -1 in dims:
         known = -math.prod(output)
         if known == 0 or count % known:
-            what = f"a bottom of shape {shape} cannot become dims {params.dims}: {count} is no multiple of {known}"
+            what = f"a bottom of shape {shape} does not suit dims {params.dims}: {count} is no multiple of {known}"
             raise layer.view.error(what, field="reshape_param")
         output[output.index(-1)] = count // known
     elif math.prod(output) != count:
@@ -93,7 +95,7 @@ def reshape_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
 
 
 def permute_order(layer: LayerSpec, rank: int) -> tuple[int, ...]:
-    """The bottom's axes in the top's order; those not named follow as they are (weiliu89/caffe permute_layer.cpp).
+    """The bottom's axes in the top's order, those not named behind (weiliu89/caffe permute_layer.cpp).
 
     Raises:
         NetError: an axis does not exist or is named twice.
@@ -114,7 +116,7 @@ def permute_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
 
 
 def crop_offsets(layer: LayerSpec, inputs: tuple[Shape, ...]) -> tuple[int, tuple[int, ...]]:
-    """The first axis that a Crop layer cuts, and where the cut begins on it and each later axis (crop_layer.cpp).
+    """The first axis that a Crop layer cuts, and where it begins on it and each later axis (crop_layer.cpp).
 
     Raises:
         NetError: there are not as many offsets as axes, or the cut reaches beyond the bottom.
@@ -154,7 +156,8 @@ def tile_params(layer: LayerSpec, rank: int) -> tuple[int, int]:
     view = layer.view.child("tile_param")
     tiles = view.integer("tiles")
     if tiles < 1:
-        raise view.error("tiles must be at least 1", cure="add tiles", field="tiles")
+        what = "tiles must be at least 1"
+        raise view.error(what, cure="add tiles", field="tiles")
     return canonical_axis(layer, view.integer("axis"), rank), tiles
 
 

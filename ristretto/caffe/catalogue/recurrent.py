@@ -1,4 +1,4 @@
-"""RNN and LSTM: parameters, shapes, weight shapes (BVLC/caffe recurrent_layer.cpp, rnn_layer.cpp, lstm_layer.cpp)."""
+"""RNN and LSTM: parameters, shapes, weight shapes (BVLC/caffe recurrent_layer.cpp)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def recurrent_params(layer: LayerSpec) -> RecurrentParams:
     view = layer.view.child("recurrent_param")
     num_output = view.integer("num_output")
     if num_output < 1:
-        raise view.error("num_output must be at least 1", cure="add num_output", field="num_output")
+        what = "num_output must be at least 1"
+        raise view.error(what, cure="add num_output", field="num_output")
     states = _STATES[layer.type] if view.flag("expose_hidden") else 0
     if len(layer.bottoms) not in (2 + states, 3 + states) or len(layer.tops) != 1 + states:
         what = (
@@ -55,8 +56,8 @@ def recurrent_params(layer: LayerSpec) -> RecurrentParams:
 def recurrent_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """Bottoms (t, n, ...) and (t, n), tops (t, n, num_output) and the exposed states (1, n, num_output).
 
-    Blobs, in the order of the unrolled net: weights and bias of the input, weights of the static input, weights of
-    the hidden state, and for an RNN weights and bias of the output.
+    Blobs, in the order of the unrolled net (rnn_layer.cpp, lstm_layer.cpp): weights and bias of the input,
+    weights of the static input, weights of the hidden state, for an RNN weights and bias of the output.
     """
     params = recurrent_params(layer)
     x, cont = inputs[:2]

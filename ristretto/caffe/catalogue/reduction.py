@@ -66,7 +66,8 @@ def argmax_params(layer: LayerSpec, shape: Shape) -> ArgMaxParams:
     top_k = view.integer("top_k")
     count = math.prod(shape[1:]) if axis is None else shape[axis]
     if not 1 <= top_k <= count:
-        raise view.error(f"top_k {top_k} is not between 1 and the {count} values there are", field="top_k")
+        what = f"top_k {top_k} is not between 1 and the {count} values there are"
+        raise view.error(what, field="top_k")
     return ArgMaxParams(top_k, axis, view.flag("out_max_val"))
 
 

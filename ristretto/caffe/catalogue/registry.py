@@ -18,7 +18,7 @@ class LayerShapes:
 
     Attributes:
         outputs: one shape per top.
-        blobs: the shape of each weight blob the layer expects, in Caffe's order; empty for a layer without weights.
+        blobs: the shape of each weight blob the layer expects, in Caffe's order.
         macs: multiply-accumulate operations of one forward pass over the whole batch.
     """
 
@@ -49,7 +49,8 @@ def shape_rule(
 
     Args:
         types: Caffe's type names.
-        bottoms, tops: how many blobs such a layer may read and make; checked before the rule is asked.
+        bottoms: how many blobs such a layer may read; checked before the rule is asked.
+        tops: how many it may make.
     """
 
     def register(rule: ShapeRule) -> ShapeRule:
@@ -79,13 +80,14 @@ def layer_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """Apply the rule of the layer's type to the shapes of its bottoms.
 
     Raises:
-        NetError: the type is unknown, the layer has a wrong number of bottoms or tops, or the shapes do not suit it.
+        NetError: the type is unknown, the number of bottoms or tops is wrong, or the shapes do not suit.
     """
     entry = _RULES.get(layer.type)
     if entry is None:
         nearest = nearest_type(layer.type)
         cure = f"the nearest known type is '{nearest}'" if nearest else "it is no layer type this tool knows"
-        raise layer.view.error(f"unknown layer type '{layer.type}'", cure=cure, field="type")
+        what = f"unknown layer type '{layer.type}'"
+        raise layer.view.error(what, cure=cure, field="type")
     _check_arity(layer, "bottom", len(layer.bottoms), entry.bottoms)
     _check_arity(layer, "top", len(layer.tops), entry.tops)
     return entry.rule(layer, inputs)

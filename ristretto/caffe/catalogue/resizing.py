@@ -18,7 +18,8 @@ def upsample_scale(layer: LayerSpec) -> int:
     view = layer.view.child("upsample_param")
     scale = view.integer("scale")
     if scale < 1:
-        raise view.error(f"scale must be at least 1, found {scale}", field="scale")
+        what = f"scale must be at least 1, found {scale}"
+        raise view.error(what, field="scale")
     return scale
 
 
@@ -26,7 +27,7 @@ def upsample_scale(layer: LayerSpec) -> int:
 def upsample_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """Every pixel becomes scale x scale pixels."""
     if len(inputs) == 2:
-        what = "an Upsample layer with a second bottom puts values back where a pooling mask says, which is not known"
+        what = "an Upsample layer with a second bottom, a pooling mask, is not supported"
         raise layer.view.error(what, cure="only the form with one bottom can be run", field="bottom")
     require_rank(layer, inputs[0], 4, 4)
     scale = upsample_scale(layer)
@@ -39,7 +40,7 @@ class InterpParams:
     """An InterpParameter for a given bottom (defaults: caffe.proto, InterpParameter).
 
     Attributes:
-        crop_start, crop_end: rows and columns cut off before and after (the negative padding of the prototxt).
+        crop_start, crop_end: rows and columns cut off before and after (negative padding).
         size: (height, width) of the top.
     """
 
@@ -59,13 +60,15 @@ def interp_params(layer: LayerSpec, shape: Shape) -> InterpParams:
     start, end = view.integer("pad_beg"), view.integer("pad_end")
     if start > 0 or end > 0:
         field = "pad_beg" if start > 0 else "pad_end"
-        raise view.error("an image can be cut, not padded", cure=f"make {field} 0 or less", field=field)
+        what = "an image can be cut, not padded"
+        raise view.error(what, cure=f"make {field} 0 or less", field=field)
     sizes = [length + start + end for length in shape[2:]]
     shrink, zoom = view.has("shrink_factor"), view.has("zoom_factor")
     if not (shrink or zoom):
         if not (view.has("height") and view.has("width")):
             cure = "give height and width, or zoom_factor, or shrink_factor"
-            raise view.error("the size of the top is not told", cure=cure)
+            what = "the size of the top is not told"
+            raise view.error(what, cure=cure)
         sizes = [view.integer("height"), view.integer("width")]
     if shrink:
         factor = _factor(layer, "shrink_factor")
@@ -74,7 +77,8 @@ def interp_params(layer: LayerSpec, shape: Shape) -> InterpParams:
         factor = _factor(layer, "zoom_factor")
         sizes = [length + (length - 1) * (factor - 1) for length in sizes]
     if min(*sizes, shape[2] + start + end, shape[3] + start + end) < 1:
-        raise view.error(f"nothing is left of a bottom of shape {shape}", field="interp_param")
+        what = f"nothing is left of a bottom of shape {shape}"
+        raise view.error(what, field="interp_param")
     return InterpParams(-start, -end, (sizes[0], sizes[1]))
 
 
@@ -82,7 +86,8 @@ def _factor(layer: LayerSpec, field: str) -> int:
     view = layer.view.child("interp_param")
     factor = view.integer(field)
     if factor < 1:
-        raise view.error(f"{field} must be at least 1, found {factor}", field=field)
+        what = f"{field} must be at least 1, found {factor}"
+        raise view.error(what, field=field)
     return factor
 
 

@@ -38,7 +38,9 @@ def scale_params(layer: LayerSpec, inputs: tuple[Shape, ...]) -> ScaleParams:
     if len(inputs) == 2:
         axis = canonical_axis(layer, view.integer("axis"), len(first)) if inputs[1] else 0
         if first[axis : axis + len(inputs[1])] != inputs[1]:
-            what = f"a second bottom of shape {inputs[1]} does not match the axes of {first} from axis {axis} on"
+            what = (
+                f"a second bottom of shape {inputs[1]} does not match the axes of {first} from axis {axis} on"
+            )
             raise view.error(what, cure="set axis to the first axis that they share", field="axis")
         return ScaleParams(axis, inputs[1], learned=False, bias_term=bias_term)
     axis = canonical_axis(layer, view.integer("axis"), len(first))
@@ -52,7 +54,7 @@ def scale_params(layer: LayerSpec, inputs: tuple[Shape, ...]) -> ScaleParams:
 
 @shape_rule("Scale", "Bias", bottoms=(1, 2))
 def scale_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
-    """The top has the first bottom's shape; blobs are the factors, unless a second bottom holds them, and the bias."""
+    """The top has the first bottom's shape; blobs are the factors (unless they are a bottom) and the bias."""
     params = scale_params(layer, inputs)
     return LayerShapes((inputs[0],), (params.shape,) * (params.learned + params.bias_term))
 
@@ -62,7 +64,8 @@ def axpy_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """``a * x + y`` with one factor for each image and channel (hujie-frank/SENet axpy_layer.cpp)."""
     factors, x, y = inputs
     if x != y:
-        raise layer.view.error(f"the bottoms to add must have one shape, found {x} and {y}", field="bottom")
+        what = f"the bottoms to add must have one shape, found {x} and {y}"
+        raise layer.view.error(what, field="bottom")
     trailing = set(factors[2:]) | {1}
     if factors[:2] != x[:2] or len(factors) < 2 or trailing != {1}:
         what = f"factors of shape {factors} are not one for each image and channel of {x}"

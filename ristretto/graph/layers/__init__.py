@@ -1,1 +1,35 @@
-"""One module per family of layers, each emitting ONNX nodes."""
+"""One module per family of layers, each emitting ONNX nodes. Importing this registers them all."""
+
+from ristretto.graph.layers import (
+    activation,
+    classification,
+    combining,
+    constants,
+    convolution,
+    inner_product,
+    losses,
+    normalization,
+    pooling,
+    rearranging,
+    recurrent,
+    reduction,
+    resizing,
+    scaling,
+)
+
+__all__ = [
+    "activation",
+    "classification",
+    "combining",
+    "constants",
+    "convolution",
+    "inner_product",
+    "losses",
+    "normalization",
+    "pooling",
+    "rearranging",
+    "recurrent",
+    "reduction",
+    "resizing",
+    "scaling",
+]

@@ -94,7 +94,7 @@ def mean_variance(context: LayerContext) -> list[str]:
 
 @emits("Normalize")
 def normalize(context: LayerContext) -> list[str]:
-    """``scale * x / sqrt(sum of squares + eps)`` per image, or per position (weiliu89/caffe normalize_layer.cpp)."""
+    """``scale * x / sqrt(sum of squares + eps)`` (weiliu89/caffe normalize_layer.cpp)."""
     params = normalize_params(context.layer)
     value, rank = context.inputs[0], len(context.input_shapes[0])
     axes = list(range(1, rank)) if params.across_spatial else [1]

@@ -68,9 +68,9 @@ def _max_with_mask(context: LayerContext, value: str, params: PoolParams, size: 
 def emit_average(context: LayerContext, value: str, params: PoolParams, size: Pair) -> str:
     """Append an average pooling whose divisor counts what Caffe counts.
 
-    That is the part of the window within the image and its padding (pooling_layer.cpp, Forward_cpu). ONNX counts
-    either all of the window or only the image: the one is right where no window reaches beyond the padding, the
-    other where there is no padding. Where neither holds, the padding is made part of the image first.
+    That is the part of the window within the image and its padding (pooling_layer.cpp, Forward_cpu). ONNX
+    counts either all of the window or only the image: the one is right where no window reaches beyond the
+    padding, the other where there is no padding. Where neither holds, the padding becomes part of the image.
     """
     if params.whole:
         return context.op("GlobalAveragePool", value)

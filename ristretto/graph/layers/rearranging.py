@@ -30,8 +30,8 @@ def flatten(context: LayerContext) -> list[str]:
 def reshape(context: LayerContext) -> list[str]:
     """Some axes replaced by others (reshape_layer.cpp).
 
-    The dims go through as they are: 0 copies the axis of the same number in ONNX too. Axes before those replaced
-    are copied, so that the batch may be of any size.
+    The dims go through as they are: 0 copies the axis of the same number in ONNX too. Axes before those
+    replaced are copied, so that the batch may be of any size.
     """
     shape = context.input_shapes[0]
     params = reshape_params(context.layer, shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from ristretto.caffe.catalogue.reduction import argmax_params, reduction_params
@@ -34,37 +36,30 @@ def argmax(context: LayerContext) -> list[str]:
     """
     shape = context.input_shapes[0]
     params = argmax_params(context.layer, shape)
-    value, axis = context.inputs[0], params.axis
-    if axis is None:
-        value, axis = context.op("Flatten", value, axis=1), 1
+    if params.axis is None:
+        value, axis, length = context.op("Flatten", context.inputs[0], axis=1), 1, math.prod(shape[1:])
+    else:
+        value, axis, length = context.inputs[0], params.axis, shape[params.axis]
     if params.top_k == 1 and not params.out_max_val:
         last = context.op("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
         result = context.op("Cast", last, to=onnx.TensorProto.FLOAT)
     else:
-        values, numbers = _largest(context, value, axis, params.top_k)
-        if params.axis is not None:
-            return [values if params.out_max_val else numbers]
-        if not params.out_max_val:
-            result = numbers
-        else:
-            rows = [context.op("Unsqueeze", row, context.nodes.ints([1])) for row in (numbers, values)]
-            result = context.op("Concat", *rows, axis=1)
+        values, numbers = _largest(context, value, axis, length, params.top_k)
+        result = values if params.out_max_val else numbers
+        if params.out_max_val and params.axis is None:
+            result = context.op("Concat", numbers, values, axis=1)
     if params.axis is not None:
         return [result]
     return [context.op("Reshape", result, context.nodes.ints([-1, *context.output_shapes[0][1:]]))]
 
 
-def _largest(context: LayerContext, value: str, axis: int, top_k: int) -> tuple[str, str]:
-    """The largest values along an axis and, as floats, their indices; of equals the last first."""
+def _largest(context: LayerContext, value: str, axis: int, length: int, top_k: int) -> tuple[str, str]:
+    """The largest values along an axis and, as floats, their indices; of equals the last first.
+
+    TopK puts the first of equals first, so it is given the values from the last to the first.
+    """
     ints = context.nodes.ints
-    # TopK puts the first of equals first, so it is given the values from the last to the first.
-    turned = context.op("Slice", value, ints([-1]), ints([-(2**62)]), ints([axis]), ints([-1]))
+    turned = context.op("Slice", value, ints([length - 1]), ints([-length - 1]), ints([axis]), ints([-1]))
     values, behind = context.nodes.ops("TopK", turned, ints([top_k]), count=2, axis=axis)
-    shape = context.input_shapes[0]
-    length = shape[axis] if len(shape) > axis and context.layer.view.child("argmax_param").has("axis") else 0
-    if not length:
-        length = 1
-        for side in shape[1:]:
-            length *= side
     numbers = context.op("Sub", ints(length - 1), behind)
     return values, context.op("Cast", numbers, to=onnx.TensorProto.FLOAT)

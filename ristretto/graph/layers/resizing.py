@@ -26,7 +26,7 @@ def upsample(context: LayerContext) -> list[str]:
 @emits("Interp")
 def interp(context: LayerContext) -> list[str]:
     """Bilinear interpolation in which the corners stay where they are (DeepLab's interp.cpp)."""
-    n, channels, height, width = context.input_shapes[0]
+    height, width = context.input_shapes[0][2:]
     params = interp_params(context.layer, context.input_shapes[0])
     value, ints = context.inputs[0], context.nodes.ints
     left = (height - params.crop_start - params.crop_end, width - params.crop_start - params.crop_end)
@@ -36,13 +36,14 @@ def interp(context: LayerContext) -> list[str]:
         value = context.op("Slice", value, ints(starts), ints(ends), ints([2, 3]))
     if left == params.size:
         return [value]
+    sizes = context.op("Concat", context.op("Shape", value, start=0, end=2), ints(params.size), axis=0)
     return [
         context.op(
             "Resize",
             value,
             "",
             "",
-            ints([n, channels, *params.size]),
+            sizes,
             mode="linear",
             coordinate_transformation_mode="align_corners",
         )
