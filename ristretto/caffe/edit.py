@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 from ristretto.caffe.textproto import Document, Field, Message, parse
 
+UNIT = "\0"
+"""Stands for one step of indentation at the start of a line that is handed to an edit."""
+
 _INDENT = re.compile(r"[ \t]*")
+_SEPARATOR = re.compile(r"[ \t]*[,;]")
 
 
 class Edits:
@@ -46,23 +50,44 @@ class Edits:
         inline = f"{name} {{ {' '.join(lines)} }}" if lines else f"{name} {{ }}"
         existing = next(message.named(name), None)
         if existing is None:
-            self._append(message, inline, [f"{name} {{", *(f"\0{line}" for line in lines), "}"])
+            self._append(message, inline, [f"{name} {{", *(UNIT + line for line in lines), "}"])
         elif "\n" in self.document.text[existing.start : existing.end]:
             indent = self._indent_at(existing.start)
-            block = self._block([f"{name} {{", *(f"\0{line}" for line in lines), "}"], indent, self._unit(message))
+            block = self._block([f"{name} {{", *(UNIT + line for line in lines), "}"], indent, self._unit(message))
             self.replace(existing.start, existing.end, block.strip())
         else:
             self.replace(existing.start, existing.end, inline)
 
     def remove(self, field: Field) -> None:
-        """Take a field out, with its line if nothing else stands there."""
+        """Take a field out, with its separator, and with its line if nothing else stands there."""
         text, start, end = self.document.text, field.start, field.end
+        separator = _SEPARATOR.match(text, end)
+        end = separator.end() if separator else end
         line_start = text.rfind("\n", 0, start) + 1
         line_end = text.find("\n", end)
         line_end = len(text) if line_end < 0 else line_end + 1
-        if not text[line_start:start].strip() and not text[end:line_end].strip():
+        if text[line_start:start].strip():
+            start -= len(text[line_start:start]) - len(text[line_start:start].rstrip(" \t"))
+        elif not text[end:line_end].strip():
             start, end = line_start, line_end
         self.replace(start, end, "")
+
+    def replace_field(self, field: Field, lines: Sequence[str]) -> None:
+        """Put other fields in the place of one.
+
+        Args:
+            field: the field to replace.
+            lines: the new text; UNIT at the start of a line is a step of indentation. It goes on lines of its own,
+                unless the field is short, shares its line with others and the new text has no nested lines.
+        """
+        text, indent = self.document.text, self._indent_at(field.start)
+        alone = not text[text.rfind("\n", 0, field.start) + 1 : field.start].strip()
+        nested = any(line.startswith(UNIT) for line in lines) or "\n" in text[field.start : field.end]
+        if not alone and not nested:
+            self.replace(field.start, field.end, " ".join(lines))
+            return
+        block = self._block(lines, indent, "  ").removesuffix(self._newline())
+        self.replace(field.start, field.end, block[len(indent) :] if alone else self._newline() + block)
 
     def apply(self) -> Document:
         """The edited document.
@@ -96,12 +121,11 @@ class Edits:
             self.replace(line_start, line_start, self._block(lines, self._child_indent(message), self._unit(message)))
         else:
             at = message.body_start + len(body.rstrip())
-            rest = text[at : message.body_end] or " "
-            self.replace(at, message.body_end, f" {inline}{rest}")
+            self.replace(at, at, f" {inline}" if at < message.body_end else f" {inline} ")
 
     def _block(self, lines: Sequence[str], indent: str, unit: str) -> str:
         newline = self._newline()
-        return "".join(indent + line.replace("\0", unit) + newline for line in lines)
+        return "".join(indent + line.replace(UNIT, unit) + newline for line in lines)
 
     def _newline(self) -> str:
         return "\r\n" if "\r\n" in self.document.text else "\n"

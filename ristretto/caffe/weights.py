@@ -17,6 +17,8 @@ from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed
 from ristretto.errors import UsageError, WeightsError
 
 _LAYER, _V1_LAYER = 100, 2
+_NAME_KEY = b"\x0a"
+"""How a NetParameter with a name starts: the file of a net without weights holds no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def _read(path: Path) -> list[LayerWeights]:
         what = _recognised(start) or f"damaged or no weights file: {error} (at byte {error.offset})"
         cure = "give the .caffemodel that Caffe saved; if it is one, fetch it again"
         raise WeightsError(what, file=str(path), cure=cure) from error
-    if not layers:
+    if not layers and (_recognised(start) or not start.startswith(_NAME_KEY)):
         what = _recognised(start) or "the file holds no layers"
         raise WeightsError(what, file=str(path), cure="give the .caffemodel that Caffe saved")
     return layers
