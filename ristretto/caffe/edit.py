@@ -53,8 +53,8 @@ class Edits:
             self._append(message, inline, [f"{name} {{", *(UNIT + line for line in lines), "}"])
         elif "\n" in self.document.text[existing.start : existing.end]:
             indent = self._indent_at(existing.start)
-            block = self._block([f"{name} {{", *(UNIT + line for line in lines), "}"], indent, self._unit(message))
-            self.replace(existing.start, existing.end, block.strip())
+            block = [f"{name} {{", *(UNIT + line for line in lines), "}"]
+            self.replace(existing.start, existing.end, self._block(block, indent, self._unit(message)).strip())
         else:
             self.replace(existing.start, existing.end, inline)
 
@@ -77,8 +77,8 @@ class Edits:
 
         Args:
             field: the field to replace.
-            lines: the new text; UNIT at the start of a line is a step of indentation. It goes on lines of its own,
-                unless the field is short, shares its line with others and the new text has no nested lines.
+            lines: the new text; UNIT at the start of a line is a step of indentation. It goes on lines of its
+                own, unless the field shares a line with others and neither it nor the new text is nested.
         """
         text, indent = self.document.text, self._indent_at(field.start)
         alone = not text[text.rfind("\n", 0, field.start) + 1 : field.start].strip()
@@ -118,7 +118,8 @@ class Edits:
             newline = "" if not text or text.endswith("\n") else self._newline()
             self.replace(len(text), len(text), newline + self._block(lines, "", "  "))
         elif line_start > message.body_start and not before_brace.strip():
-            self.replace(line_start, line_start, self._block(lines, self._child_indent(message), self._unit(message)))
+            block = self._block(lines, self._child_indent(message), self._unit(message))
+            self.replace(line_start, line_start, block)
         else:
             at = message.body_start + len(body.rstrip())
             self.replace(at, at, f" {inline}" if at < message.body_end else f" {inline} ")

@@ -1,4 +1,4 @@
-"""Caffe's schema, in a descriptor pool of its own so that a pycaffe in the same process does not clash with it."""
+"""Caffe's schema, in a descriptor pool of its own: pycaffe's may live in the same process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
     files = descriptor_pb2.FileDescriptorSet.FromString(_COMPILED.read_bytes())
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
-        pool.Add(file)  # type: ignore[no-untyped-call]
+        pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 
@@ -28,7 +28,7 @@ def descriptor(name: str) -> Descriptor:
     Raises:
         KeyError: the schema has no such message.
     """
-    found: Descriptor = _pool().FindMessageTypeByName(f"caffe.{name}")  # type: ignore[no-untyped-call]
+    found: Descriptor = _pool().FindMessageTypeByName(f"caffe.{name}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Parsing protobuf's text format without losing anything (protobuf.dev, Text Format Language Specification)."""
+"""Protobuf's text format parsed without losing anything (protobuf.dev, Text Format Specification)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from ristretto.errors import PrototxtError
 
 __all__ = ["Document", "Field", "Message", "Scalar", "parse"]
 
-MAX_DEPTH = 200
+MAX_DEPTH = 100
+"""As in protobuf itself, and low enough for Python's stack."""
 
 _TOKEN = re.compile(
     r"""(?P<space>(?:[ \t\r\n\v\f]|\#[^\n]*)+)
       | (?P<identifier>[A-Za-z_][A-Za-z0-9_]*)
-      | (?P<number>(?:0[xX][0-9a-fA-F]+|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)[fFuU]?)
+      | (?P<number>0[xX][0-9a-fA-F]+
+                 | (?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][+-]?[0-9]+)?[fF]?)
       | (?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')
       | (?P<symbol>[{}<>\[\]:;,./-])
     """,
     re.VERBOSE,
 )
+_GLUED = re.compile(r"[A-Za-z0-9_.]+")
 _CLOSING = {"{": "}", "<": ">"}
 _ESCAPE = re.compile(
-    r"\\(?:([abfnrtv\\'\"?])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL
+    r"""\\(?:([abfnrtv\\'"?])|([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))""",
+    re.DOTALL,
 )
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34, "?": 63}
 
@@ -67,21 +71,39 @@ class _Parser:
             if match.lastgroup != "space":
                 self.kind, self.token = match.lastgroup or "", match.group()
                 self.start, self.end = match.span()
+                if self.kind == "number":
+                    self.check_number()
                 return
         self.start = self.end = position
         if position < len(self.text):
             self.bad_character(position)
         self.kind = self.token = ""
 
+    def check_number(self) -> None:
+        """A number must not run into a word or another number, as in 1.2.3 or 5x."""
+        glued = _GLUED.match(self.text, self.end)
+        if glued:
+            what = f"'{self.token}{glued.group()}' is no number"
+            self.fail(what, self.start, "mend it, or put it into quotes")
+
     def bad_character(self, position: int) -> NoReturn:
         char = self.text[position]
         if char in "\"'":
             self.fail("the string is not closed on its line", position, f"add the closing {char}")
-        shown = char if char.isprintable() else f"\\x{ord(char) & 0xFF:02x}"
+        shown = char if char.isprintable() else f"U+{ord(char):04X}"
+        if "\udc80" <= char <= "\udcff":
+            shown = f"\\x{ord(char) & 0xFF:02x}"
         self.fail(f"unexpected character '{shown}'", position, "take it out, or put it into a quoted string")
 
+    def found(self) -> str:
+        """The present token, for an error."""
+        return f"'{self.token}'" if self.kind else "the end of the file"
+
+    def position(self, offset: int) -> tuple[int, int]:
+        return Document(self.text, self.name, Message((), 0, 0, 0, 0)).position(offset)
+
     def fail(self, what: str, position: int, cure: str) -> NoReturn:
-        line, column = Document(self.text, self.name, Message((), 0, 0, 0, 0)).position(position)
+        line, column = self.position(position)
         raise PrototxtError(what, file=self.name, line=line, column=column, cure=cure)
 
     def file(self) -> Message:
@@ -95,8 +117,12 @@ class _Parser:
             if not self.kind:
                 self.fail(f"a '{self.text[opened]}' is never closed", opened, f"add the matching '{closing}'")
             if self.kind == "symbol" and self.token in "}>":
-                wanted = f"the '{closing}' of an inner message is missing" if closing else "nothing is open here"
-                self.fail(f"unexpected '{self.token}'", self.start, f"{wanted}: check the braces")
+                cure = "nothing is open here: check the braces"
+                if closing:
+                    line, column = self.position(opened)
+                    opener = self.text[opened]
+                    cure = f"the '{opener}' of line {line}, column {column} needs a '{closing}' before it"
+                self.fail(f"unexpected '{self.token}'", self.start, cure)
             found.append(self.field(depth))
             if self.kind == "symbol" and self.token in ",;":
                 self.advance()
@@ -117,13 +143,13 @@ class _Parser:
         elif colon:
             values, is_list = (self.scalar(),), False
         else:
-            found = f"'{self.token}'" if self.kind else "the end of the file"
-            self.fail(f"expected ':' or '{{' after '{name}', found {found}", self.start, f"write '{name}: value'")
+            what = f"expected ':' or '{{' after '{name}', found {self.found()}"
+            self.fail(what, self.start, f"write '{name}: value'")
         return Field(name, values, is_list, start, self.last_end, name_end)
 
     def field_name(self) -> str:
         start = self.start
-        if self.kind in ("identifier", "number"):
+        if self.kind == "identifier":
             name = self.token
             self.advance()
             return name
@@ -133,8 +159,8 @@ class _Parser:
             if self.kind:
                 self.advance()
                 return self.text[start : self.last_end]
-        found = f"'{self.token}'" if self.kind else "the end of the file"
-        self.fail(f"expected a field name, found {found}", start, "every value needs a 'name:' before it")
+        what = f"expected a field name, found {self.found()}"
+        self.fail(what, start, "every value needs a 'name:' before it")
 
     def message(self, depth: int) -> Message:
         if depth > MAX_DEPTH:
@@ -159,7 +185,8 @@ class _Parser:
             if self.kind == "symbol" and self.token == ",":
                 self.advance()
             elif self.kind and self.token != "]":
-                self.fail(f"expected ',' or ']', found '{self.token}'", self.start, "separate the elements by commas")
+                what = f"expected ',' or ']', found '{self.token}'"
+                self.fail(what, self.start, "separate the elements by commas")
         self.advance()
         return tuple(values)
 
@@ -178,8 +205,8 @@ class _Parser:
             return self.take("number", start, "-")
         if self.kind in ("number", "identifier"):
             return self.take("number" if self.kind == "number" else "identifier", start, "")
-        found = f"'{self.token}'" if self.kind else "the end of the file"
-        self.fail(f"expected a value, found {found}", start, "write a number, a quoted string or a word")
+        what = f"expected a value, found {self.found()}"
+        self.fail(what, start, "write a number, a quoted string or a word")
 
     def take(self, kind: ScalarKind, start: int, sign: str) -> Scalar:
         text = sign + self.token

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ristretto.caffe.edit import Edits
 from ristretto.caffe.textproto import Document, Field, Message, Scalar
+from ristretto.errors import NetError
 
 V1_TYPES = {
     "NONE": "",

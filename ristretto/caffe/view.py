@@ -1,15 +1,16 @@
-"""A message of a prototxt seen through the schema: typed, with defaults, tolerant of fields that nobody knows."""
+"""A message of a prototxt seen through the schema: typed, with defaults, tolerant of unknown fields."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from ristretto.caffe import schema
-from ristretto.caffe.textproto import Document, Message, Scalar
+from ristretto.caffe.textproto import Document, Field, Message, Scalar
 from ristretto.errors import NetError, PrototxtError
 
 _INT_RANGES = {
@@ -18,7 +19,9 @@ _INT_RANGES = {
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
-_FLAGS = {"true": True, "True": True, "t": True, "1": True, "false": False, "False": False, "f": False, "0": False}
+_STRINGS = (FieldDescriptor.CPPTYPE_STRING, FieldDescriptor.CPPTYPE_ENUM)
+_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+_FLAGS = dict.fromkeys(("true", "True", "t", "1"), True) | dict.fromkeys(("false", "False", "f", "0"), False)
 _EMPTY = Document("", "", Message((), 0, 0, 0, 0))
 
 
@@ -62,8 +65,17 @@ class View:
     @property
     def unknown(self) -> tuple[str, ...]:
         """Names of fields that the schema does not know, in order, each once."""
+        return tuple(dict.fromkeys(field.name for field in self.unknown_fields))
+
+    @property
+    def unknown_fields(self) -> tuple[Field, ...]:
+        """The fields that the schema does not know, as they stand in the file."""
         known = self._descriptor.fields_by_name
-        return tuple(dict.fromkeys(field.name for field in self.message.fields if field.name not in known))
+        return tuple(field for field in self.message.fields if field.name not in known)
+
+    def raw(self, name: str) -> tuple[Scalar | Message, ...]:
+        """All values of a field of any name, unchecked: for fields that the schema does not know."""
+        return tuple(self.message.all(name))
 
     def has(self, field: str) -> bool:
         """Whether the field is set."""
@@ -72,38 +84,38 @@ class View:
 
     def integer(self, field: str) -> int:
         """A whole number, or its default."""
-        value: int = self._one(field)
+        value: int = self._one(field, _INT_RANGES)
         return value
 
     def number(self, field: str) -> float:
         """A float or double, or its default."""
-        return float(self._one(field))
+        return float(self._one(field, (*_FLOATS, *_INT_RANGES)))
 
     def flag(self, field: str) -> bool:
         """A bool, or its default."""
-        value: bool = self._one(field)
+        value: bool = self._one(field, (FieldDescriptor.CPPTYPE_BOOL,))
         return value
 
     def text(self, field: str) -> str:
         """A string, or the name of an enum's value, or the default."""
-        value: str = self._one(field)
+        value: str = self._one(field, _STRINGS)
         return value
 
     def integers(self, field: str) -> tuple[int, ...]:
         """All whole numbers of a repeated field."""
-        return self._many(field)
+        return self._many(field, _INT_RANGES)
 
     def numbers(self, field: str) -> tuple[float, ...]:
         """All numbers of a repeated field."""
-        return tuple(map(float, self._many(field)))
+        return tuple(map(float, self._many(field, (*_FLOATS, *_INT_RANGES))))
 
     def flags(self, field: str) -> tuple[bool, ...]:
         """All bools of a repeated field."""
-        return self._many(field)
+        return self._many(field, (FieldDescriptor.CPPTYPE_BOOL,))
 
     def texts(self, field: str) -> tuple[str, ...]:
         """All strings or enum names of a repeated field."""
-        return self._many(field)
+        return self._many(field, _STRINGS)
 
     def child(self, field: str) -> View:
         """A message field; where it is not set, a view that answers with defaults."""
@@ -120,7 +132,8 @@ class View:
         """An error placed at a field of this message, else at the message."""
         node = self.message.first(field) if field else None
         line, column = self._position() if node is None else self.document.position(node.start)
-        return NetError(what, cure=cure, file=self.document.file, line=line, column=column, layer=self._layer())
+        file = self.document.file
+        return NetError(what, cure=cure, file=file, line=line, column=column, layer=self._layer())
 
     def _layer(self) -> str:
         if self.type_name in ("LayerParameter", "V1LayerParameter"):
@@ -133,12 +146,16 @@ class View:
             return self.document.position(self.message.start)
         return self.parent._position() if self.parent is not None else (0, 0)
 
-    def _field(self, name: str) -> FieldDescriptor:
-        try:
-            found: FieldDescriptor = self._descriptor.fields_by_name[name]
-        except KeyError:
-            message = f"{self.type_name} has no field {name}"
-            raise ValueError(message) from None
+    def _field(self, name: str, kinds: Collection[int] | None = None) -> FieldDescriptor:
+        """A field of the schema.
+
+        Raises:
+            ValueError: there is none of that name and kind: a fault of the program, not of the file.
+        """
+        found = self._descriptor.fields_by_name.get(name)
+        if found is None or (kinds is not None and found.cpp_type not in kinds):
+            message = f"{self.type_name} has no field {name}" + (" of this kind" if found is not None else "")
+            raise ValueError(message)
         return found
 
     def _bad(self, node: Scalar | Message, what: str, cure: str) -> PrototxtError:
@@ -147,22 +164,22 @@ class View:
             what, file=self.document.file, line=line, column=column, cure=cure, layer=self._layer()
         )
 
-    def _one(self, name: str) -> Any:
-        field = self._field(name)
+    def _one(self, name: str, kinds: Collection[int]) -> Any:
+        field = self._field(name, kinds)
         nodes = self.message.all(name)
         if not nodes:
             default = field.default_value
-            return field.enum_type.values_by_number[default].name if field.enum_type else default
+            return default if field.enum_type is None else field.enum_type.values_by_number[default].name
         if len(nodes) > 1:
             raise self._bad(nodes[1], f"{name} is given {len(nodes)} times", "keep one of them")
         return self._value(field, nodes[0])
 
-    def _many(self, name: str) -> tuple[Any, ...]:
-        field = self._field(name)
+    def _many(self, name: str, kinds: Collection[int]) -> tuple[Any, ...]:
+        field = self._field(name, kinds)
         return tuple(self._value(field, node) for node in self.message.all(name))
 
     def _messages(self, name: str) -> list[Message]:
-        self._field(name)
+        self._field(name, (FieldDescriptor.CPPTYPE_MESSAGE,))
         nodes = []
         for node in self.message.all(name):
             if not isinstance(node, Message):
@@ -171,8 +188,9 @@ class View:
         return nodes
 
     def _child(self, name: str, node: Message) -> View:
-        kind = self._field(name).message_type.name
-        return View(self.document, node, kind, self._layer(), self)
+        kind = self._field(name).message_type
+        assert kind is not None  # _messages has seen to it
+        return View(self.document, node, kind.name, self._layer(), self)
 
     def _value(self, field: FieldDescriptor, node: Scalar | Message) -> Any:
         if isinstance(node, Message):
@@ -180,16 +198,17 @@ class View:
         kind = field.cpp_type
         if kind == FieldDescriptor.CPPTYPE_STRING:
             if node.kind != "string":
-                raise self._bad(node, f"{field.name} needs a string", f'put {node.text} into quotes: "{node.text}"')
+                cure = f'put {node.text} into quotes: "{node.text}"'
+                raise self._bad(node, f"{field.name} needs a string", cure)
             return node.text
         if node.kind == "string":
             cure = f"take the quotes away: {field.name}: {node.text}"
             raise self._bad(node, f"{field.name} takes no quoted string", cure)
         if kind == FieldDescriptor.CPPTYPE_BOOL:
             return self._flag(field, node)
-        if kind == FieldDescriptor.CPPTYPE_ENUM:
-            return self._enum(field, node)
-        if kind in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+        if field.enum_type is not None:
+            return self._enum(field, field.enum_type, node)
+        if kind in _FLOATS:
             return self._float(field, node)
         return self._integer(field, node)
 
@@ -198,16 +217,13 @@ class View:
             raise self._bad(node, f"{field.name} is true or false, not '{node.text}'", "write true or false")
         return _FLAGS[node.text]
 
-    def _enum(self, field: FieldDescriptor, node: Scalar) -> str:
-        values = field.enum_type.values_by_name
-        if node.text in values:
+    def _enum(self, field: FieldDescriptor, enum: EnumDescriptor, node: Scalar) -> str:
+        names = {str(value.number): value.name for value in enum.values}
+        if node.text in enum.values_by_name:
             return node.text
-        numbered = field.enum_type.values_by_number
-        if node.kind == "number" and node.text.isdigit() and int(node.text) in numbered:
-            name: str = numbered[int(node.text)].name
-            return name
-        cure = f"use one of {', '.join(values)}" if len(values) < 12 else "check the spelling"
-        raise self._bad(node, f"{field.name} has no value '{node.text}'", cure)
+        if node.text in names:
+            return names[node.text]
+        raise self._bad(node, f"{field.name} has no value '{node.text}'", f"use one of {', '.join(names.values())}")
 
     def _float(self, field: FieldDescriptor, node: Scalar) -> float:
         text = node.text.lower()
@@ -216,10 +232,11 @@ class View:
             if bare in ("inf", "infinity", "nan"):
                 return sign * float(bare)
             if bare.startswith("0x"):
-                return sign * int(bare, 16)
+                return sign * float.fromhex(bare)
             return sign * float(bare.removesuffix("f"))
         except ValueError:
-            raise self._bad(node, f"{field.name} needs a number, not '{node.text}'", "write a number") from None
+            what = f"{field.name} needs a number, not '{node.text}'"
+            raise self._bad(node, what, "write a number") from None
 
     def _integer(self, field: FieldDescriptor, node: Scalar) -> int:
         try:
@@ -229,7 +246,8 @@ class View:
             raise self._bad(node, f"{field.name} needs a whole number, not '{node.text}'", cure) from None
         low, high = _INT_RANGES[field.cpp_type]
         if not low <= value <= high:
-            raise self._bad(node, f"{field.name} is {value}, out of its range {low} .. {high}", "check the number")
+            what = f"{field.name} is {value}, out of its range {low} .. {high}"
+            raise self._bad(node, what, "check the number")
         return value
 
 

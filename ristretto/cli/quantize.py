@@ -59,7 +59,7 @@ _bw = click.IntRange(1, 32)
         type=click.Choice(["recommended", "original"]),
         default="recommended",
         show_default=True,
-        help="The rules for ranges and formats. Today recommended equals original.",
+        help="The rules for ranges: recommended keeps all of what is fed to the net, original saturates the upper half of it too.",
     ),
     click.option(
         "--dialect",

@@ -40,6 +40,11 @@ class Transform:
     random_crop: bool
     color: int | None
 
+    @property
+    def draws(self) -> bool:
+        """Whether the transformation depends on chance."""
+        return self.mirror or (self.random_crop and self.crop > 0)
+
     def apply(
         self, image: NDArray[np.uint8] | NDArray[np.float32], rng: np.random.Generator, name: Callable[[], str]
     ) -> NDArray[np.float32]:

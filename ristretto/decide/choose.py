@@ -9,9 +9,6 @@ from ristretto.decide.stats import TensorStats
 from ristretto.numerics.exponents import ceil_log2
 from ristretto.numerics.formats import DynamicFixedPoint
 
-FLOAT_BW = 32
-"""The bit-width that stands for "not quantized"; the original simulates it as fixed point all the same."""
-
 DEFAULT_FORMAT = DynamicFixedPoint(bw=32, fl=16)
 """What a quantized layer does where its prototxt sets neither width nor fractional length."""
 
@@ -27,7 +24,7 @@ class LayerRanges:
 
 @dataclass(frozen=True, slots=True)
 class IntegerLengths:
-    """Integer lengths of one layer. Those of activations leave the sign bit out, as the original's do on purpose."""
+    """Integer lengths of one layer; by the original's rule those of activations leave the sign bit out on purpose."""
 
     input: int
     output: int
@@ -63,6 +60,13 @@ def _usable(stats: TensorStats) -> bool:
     return math.isfinite(stats.abs_max) and stats.abs_max > 0
 
 
-def integer_lengths(ranges: LayerRanges) -> IntegerLengths:
-    """The integer lengths of a layer by the original's rules."""
-    return IntegerLengths(activation_il(ranges.input), activation_il(ranges.output), params_il(ranges.params))
+def integer_lengths(ranges: LayerRanges, *, keep_input: bool = False) -> IntegerLengths:
+    """The integer lengths of a layer by the original's rules.
+
+    Args:
+        ranges: what was measured.
+        keep_input: give the input the bit that the original takes from it, so that nothing of it saturates. Right for
+            what is fed to the net: pixels use their whole range, where most other values have long tails.
+    """
+    inputs = activation_il(ranges.input) + (1 if keep_input else 0)
+    return IntegerLengths(inputs, activation_il(ranges.output), params_il(ranges.params))

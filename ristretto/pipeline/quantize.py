@@ -13,6 +13,7 @@ from ristretto.atomic import atomic_write_bytes, check_writable
 from ristretto.caffe.net import build_net, is_loss, modernise, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Phase
 from ristretto.caffe.rules import NetState
+from ristretto.caffe.shapes import FED_TYPES
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.decide.choose import IntegerLengths, LayerRanges, integer_lengths
@@ -99,7 +100,8 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     listener(DeviceChosen(options.gpu))
     baseline = job.score(QuantPlan(), "baseline")
     ranges = job.ranges()
-    lengths = {name: integer_lengths(layer) for name, layer in ranges.items()}
+    fed = job.fed_layers() if options.preset == "recommended" else set()
+    lengths = {name: integer_lengths(layer, keep_input=name in fed) for name, layer in ranges.items()}
     for name, il in lengths.items():
         listener(LengthsChosen(name, il.input, il.output, il.params))
     ladders = _search(job, lengths, baseline.score)
@@ -142,6 +144,11 @@ class _Job:
         seconds = time.perf_counter() - start
         outputs = {output.blob: output.values for output in result.outputs}
         return Scored(result.score(self.blob), outputs, result.images, result.batches, seconds)
+
+    def fed_layers(self) -> set[str]:
+        """The layers that read what is fed to the net."""
+        fed = {value for layer in self.net.layers if layer.type in FED_TYPES for value in layer.outputs}
+        return {layer.name for layer in self.layers if layer.inputs[0] in fed}
 
     def ranges(self) -> dict[str, LayerRanges]:
         return measure_ranges(

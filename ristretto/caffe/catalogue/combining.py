@@ -128,7 +128,7 @@ def silence_shapes(_layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShapes
 
 @shape_rule("Filter", bottoms=(2, None), tops=(1, None))
 def filter_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
-    """Items that a selector picks; how many shows when it runs, these are all of them (filter_layer.cpp)."""
+    """Items that a selector picks (filter_layer.cpp): how many shows when it runs, all of them at most."""
     *blobs, selector = inputs
     if len(blobs) != len(layer.tops):
         what = f"{len(blobs)} bottoms before the selector for {len(layer.tops)} tops"

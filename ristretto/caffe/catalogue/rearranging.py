@@ -85,7 +85,7 @@ def reshape_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     if -1 in dims:
         known = -math.prod(output)
         if known == 0 or count % known:
-            what = f"a bottom of shape {shape} does not suit dims {params.dims}: {count} is no multiple of {known}"
+            what = f"dims {params.dims} do not suit a bottom of shape {shape}: no whole length is left for -1"
             raise layer.view.error(what, field="reshape_param")
         output[output.index(-1)] = count // known
     elif math.prod(output) != count:
