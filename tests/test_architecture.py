@@ -22,7 +22,18 @@ ALLOWED = {
     "decide": {"errors", "numerics", "caffe"},
     "dialects": {"errors", "numerics", "caffe", "decide"},
     "report": {"errors", "decide"},
-    "pipeline": {"errors", "atomic", "numerics", "caffe", "data", "graph", "runtime", "decide", "dialects", "report"},
+    "pipeline": {
+        "errors",
+        "atomic",
+        "numerics",
+        "caffe",
+        "data",
+        "graph",
+        "runtime",
+        "decide",
+        "dialects",
+        "report",
+    },
     "cli": {"errors", "atomic", "numerics", "pipeline", "report", "resources", "version"},
 }
 ONLY_HERE = {

@@ -59,9 +59,7 @@ def test_the_folder_holds_the_nets_and_nothing_else() -> None:
     found = {str(path.relative_to(MODELS)) for path in MODELS.rglob("*") if path.is_file()}
     expected = {"README.md", *(f"digits_data/{name}/data.mdb" for name in IMAGES)}
     for net in NETS:
-        expected |= {
-            f"{net}/{file}" for file in ("train_val.prototxt", "deploy.prototxt", f"{net}.caffemodel")
-        }
+        expected |= {f"{net}/{file}" for file in ("train_val.prototxt", "deploy.prototxt", f"{net}.caffemodel")}
     assert found == expected
 
 
@@ -86,9 +84,7 @@ def test_data_is_complete(name: str) -> None:
 
 
 def test_no_test_image_is_in_the_training_set() -> None:
-    assert not {d.data for d in datums("train_lmdb").values()} & {
-        d.data for d in datums("test_lmdb").values()
-    }
+    assert not {d.data for d in datums("train_lmdb").values()} & {d.data for d in datums("test_lmdb").values()}
 
 
 def test_data_is_scikit_learns_digits() -> None:
@@ -116,9 +112,7 @@ def test_train_val_and_deploy_are_the_same_net(net: str) -> None:
 @pytest.mark.parametrize("net", NETS)
 def test_one_pass_over_the_test_set_is_whole(net: str) -> None:
     layers = prototxt(net, "train_val.prototxt").layer
-    sources = {
-        (MODELS / layer.data_param.source): layer.data_param for layer in layers if layer.type == "Data"
-    }
+    sources = {(MODELS / layer.data_param.source): layer.data_param for layer in layers if layer.type == "Data"}
     assert sorted(sources) == [DATA / "test_lmdb", DATA / "train_lmdb"]
     assert IMAGES["test_lmdb"] % sources[DATA / "test_lmdb"].batch_size == 0
 
@@ -157,9 +151,7 @@ def test_opencv_gives_the_same_probabilities(net: str) -> None:
         pytest.skip("this OpenCV reads no Caffe nets")
     images, _ = train_digits.read_lmdb(DATA / "test_lmdb")
     data = (images[:100] * train_digits.SCALE).astype(np.float32)
-    peer = cv2.dnn.readNetFromCaffe(
-        str(MODELS / net / "deploy.prototxt"), str(MODELS / net / f"{net}.caffemodel")
-    )
+    peer = cv2.dnn.readNetFromCaffe(str(MODELS / net / "deploy.prototxt"), str(MODELS / net / f"{net}.caffemodel"))
     peer.setInput(data)
     ours = train_digits.forward(prototxt(net, "deploy.prototxt"), blobs(net), data.astype(np.float64))["prob"]
     np.testing.assert_allclose(peer.forward(), ours, atol=1e-5)

@@ -17,7 +17,12 @@ def compiled() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "caffe.binpb"
         status = protoc.main(
-            ["protoc", f"-I{ROOT / 'proto'}", f"--descriptor_set_out={target}", str(ROOT / "proto" / "caffe.proto")]
+            [
+                "protoc",
+                f"-I{ROOT / 'proto'}",
+                f"--descriptor_set_out={target}",
+                str(ROOT / "proto" / "caffe.proto"),
+            ]
         )
         if status:
             sys.exit(status)

@@ -91,8 +91,7 @@ def read_lmdb(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     with lmdb.open(str(folder), readonly=True, lock=False) as source, source.begin() as transaction:
         datums = [datum_class.FromString(value) for _, value in transaction.cursor()]
     images = [
-        np.frombuffer(datum.data, np.uint8).reshape(datum.channels, datum.height, datum.width)
-        for datum in datums
+        np.frombuffer(datum.data, np.uint8).reshape(datum.channels, datum.height, datum.width) for datum in datums
     ]
     return np.stack(images), np.array([datum.label for datum in datums])
 
@@ -245,9 +244,7 @@ def write_net(file: Path, net: Any, blobs: Blobs) -> None:
     """Write the layers of phase TRAIN with their blobs, as Caffe does at the end of training."""
     train_phase = 0
     layers = [
-        LayerWeights(
-            layer.name, layer.type, tuple(blobs.get(layer.name, ())), tuple(layer.bottom), tuple(layer.top)
-        )
+        LayerWeights(layer.name, layer.type, tuple(blobs.get(layer.name, ())), tuple(layer.bottom), tuple(layer.top))
         for layer in net.layer
         if all(rule.phase == train_phase for rule in layer.include)
     ]
@@ -366,9 +363,7 @@ NETS: dict[str, tuple[Callable[[], Net], int, float]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the digit nets and write them as Caffe files.")
-    parser.add_argument(
-        "--models", type=Path, default=MODELS, help="the folder with the prototxts (%(default)s)"
-    )
+    parser.add_argument("--models", type=Path, default=MODELS, help="the folder with the prototxts (%(default)s)")
     models = parser.parse_args().models
 
     import torch

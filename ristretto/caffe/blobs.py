@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, fields, prefixed, signed64, varint
+from ristretto.caffe.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, fields, prefixed, read_varint, signed64, varint
 
 _LEGACY = {1: 0, 2: 1, 3: 2, 4: 3}
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
@@ -21,7 +22,7 @@ def parse_blob(data: memoryview, start: int, end: int) -> NDArray[np.float32]:
     """
     legacy: dict[int, int] = {}
     shape: tuple[int, ...] | None = None
-    parts: dict[int, list[NDArray[np.float32] | NDArray[np.float64]]] = {_DATA: [], _DOUBLE_DATA: []}
+    parts: dict[int, list[NDArray[Any]]] = {_DATA: [], _DOUBLE_DATA: []}
     loose: dict[int, list[memoryview]] = {_DATA: [], _DOUBLE_DATA: []}
     for number, wire, low, high in fields(data, start, end):
         if number in _LEGACY and wire == VARINT:
@@ -52,8 +53,6 @@ def parse_blob(data: memoryview, start: int, end: int) -> NDArray[np.float32]:
 
 def _parse_shape(data: memoryview, start: int, end: int) -> tuple[int, ...]:
     dims: list[int] = []
-    from ristretto.caffe.wire import read_varint
-
     for number, wire, low, high in fields(data, start, end):
         if number != 1:
             continue
@@ -69,8 +68,8 @@ def _parse_shape(data: memoryview, start: int, end: int) -> tuple[int, ...]:
 
 def blob_pieces(array: NDArray[np.float32]) -> list[bytes | memoryview]:
     """A BlobProto in today's form, as pieces to be written one after another."""
-    values = np.ascontiguousarray(array, "<f4")
+    values = np.ascontiguousarray(array, np.dtype("<f4"))
     dims = b"".join(varint(size) for size in array.shape)
     packed = prefixed(1, len(dims)) + dims if dims else b""
     shape = prefixed(_SHAPE, len(packed)) + packed
-    return [shape, prefixed(_DATA, values.nbytes), memoryview(values.reshape(-1)).cast("B")]
+    return [shape, prefixed(_DATA, values.nbytes), values.reshape(-1).view(np.uint8).data]

@@ -50,11 +50,11 @@ class Edits:
         inline = f"{name} {{ {' '.join(lines)} }}" if lines else f"{name} {{ }}"
         existing = next(message.named(name), None)
         if existing is None:
-            self._append(message, inline, [f"{name} {{", *(UNIT + line for line in lines), "}"])
+            self._append(message, inline, _nested(name, lines))
         elif "\n" in self.document.text[existing.start : existing.end]:
             indent = self._indent_at(existing.start)
-            block = [f"{name} {{", *(UNIT + line for line in lines), "}"]
-            self.replace(existing.start, existing.end, self._block(block, indent, self._unit(message)).strip())
+            block = self._block(_nested(name, lines), indent, self._unit(message))
+            self.replace(existing.start, existing.end, block.strip())
         else:
             self.replace(existing.start, existing.end, inline)
 
@@ -149,3 +149,8 @@ class Edits:
         """One step of indentation, as the message itself shows it."""
         outer, inner = self._indent_at(message.start), self._child_indent(message)
         return inner[len(outer) :] if inner.startswith(outer) and len(inner) > len(outer) else "  "
+
+
+def _nested(name: str, lines: Sequence[str]) -> list[str]:
+    """A message field on lines of its own."""
+    return [f"{name} {{", *(UNIT + line for line in lines), "}"]

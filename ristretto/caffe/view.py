@@ -160,9 +160,7 @@ class View:
 
     def _bad(self, node: Scalar | Message, what: str, cure: str) -> PrototxtError:
         line, column = self.document.position(node.start)
-        return PrototxtError(
-            what, file=self.document.file, line=line, column=column, cure=cure, layer=self._layer()
-        )
+        return PrototxtError(what, file=self.document.file, line=line, column=column, cure=cure, layer=self._layer())
 
     def _one(self, name: str, kinds: Collection[int]) -> Any:
         field = self._field(name, kinds)
@@ -223,7 +221,8 @@ class View:
             return node.text
         if node.text in names:
             return names[node.text]
-        raise self._bad(node, f"{field.name} has no value '{node.text}'", f"use one of {', '.join(names.values())}")
+        cure = f"use one of {', '.join(names.values())}"
+        raise self._bad(node, f"{field.name} has no value '{node.text}'", cure)
 
     def _float(self, field: FieldDescriptor, node: Scalar) -> float:
         text = node.text.lower()
@@ -234,7 +233,7 @@ class View:
             if bare.startswith("0x"):
                 return sign * float.fromhex(bare)
             return sign * float(bare.removesuffix("f"))
-        except ValueError:
+        except (ValueError, OverflowError):
             what = f"{field.name} needs a number, not '{node.text}'"
             raise self._bad(node, what, "write a number") from None
 

@@ -17,9 +17,13 @@ from ristretto.cli.options import data_root, model, optional_weights, phase
 @data_root
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(
-    model: Path, weights: tuple[Path, ...], phase: Literal["TRAIN", "TEST"], data_root: Path | None, as_json: bool
+    model: Path,
+    weights: tuple[Path, ...],
+    phase: Literal["TRAIN", "TEST"],
+    data_root: Path | None,
+    as_json: bool,
 ) -> int:
-    """Show what a net is made of: layers, shapes, parameters, operations and, with --weights, their ranges.
+    r"""Show what a net is made of: layers, shapes, parameters, operations and, with --weights, their ranges.
 
     \b
     Example:

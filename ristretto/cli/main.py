@@ -59,12 +59,15 @@ _SUMMARIES = {
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "token_normalize_func": lambda token: token.replace("-", "_")},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("-", "_"),
+    },
 )
 @click.version_option(package_name="ristretto-fixed-point", prog_name="ristretto")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def cli(debug: bool) -> None:
-    """Turn a trained Caffe net into a fixed-point net that hardware can run.
+    r"""Turn a trained Caffe net into a fixed-point net that hardware can run.
 
     \b
     Example:
@@ -89,8 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = gflags_to_click(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
-        status = cli.main(args=["--debug"] * debug + [word for word in given if word != "--debug"],
-                          prog_name="ristretto", standalone_mode=False)
+        status = cli.main(
+            args=["--debug"] * debug + [word for word in given if word != "--debug"],
+            prog_name="ristretto",
+            standalone_mode=False,
+        )
         return int(status or 0)
     except click.exceptions.Exit as stop:
         return stop.exit_code

@@ -13,12 +13,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class IterationsType(click.ParamType):
+class IterationsType(click.ParamType[Any]):
     """A number of batches, or "all"."""
 
     name = "N|all"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | None | str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str | None:
         """Turn the text into a number; "all" stays."""
         if value == "all" or isinstance(value, int):
             return value  # type: ignore[no-any-return]
@@ -27,7 +27,7 @@ class IterationsType(click.ParamType):
         return int(value)
 
 
-class WeightsType(click.ParamType):
+class WeightsType(click.ParamType[Any]):
     """Weights files, separated by commas as Caffe takes them."""
 
     name = "FILE[,FILE]"
@@ -42,8 +42,12 @@ class WeightsType(click.ParamType):
 ROUNDINGS = ("half_even", "half_away", "half_up", "truncate", "stochastic")
 
 model = click.option("--model", type=PATH, required=True, help="The net's prototxt.")
-weights = click.option("--weights", type=WeightsType(), required=True, help="Its trained weights; later files override.")
-optional_weights = click.option("--weights", type=WeightsType(), default=(), help="Trained weights; later files override.")
+weights = click.option(
+    "--weights", type=WeightsType(), required=True, help="Its trained weights; later files override."
+)
+optional_weights = click.option(
+    "--weights", type=WeightsType(), default=(), help="Trained weights; later files override."
+)
 rounding = click.option(
     "--rounding",
     type=click.Choice(ROUNDINGS),
@@ -52,7 +56,9 @@ rounding = click.option(
     help="How quantized values are rounded. half_away is what the original did on a CPU, half_even on a GPU.",
 )
 score = click.option("--score", metavar="BLOB", help="The blob that decides.  [default: the first output blob]")
-inputs = click.option("--inputs", type=PATH, metavar="FILE.npz", help="Arrays by blob name, in place of the net's data.")
+inputs = click.option(
+    "--inputs", type=PATH, metavar="FILE.npz", help="Arrays by blob name, in place of the net's data."
+)
 data_root = click.option("--data-root", type=PATH, metavar="DIR", help="Where relative sources are looked for.")
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Of crops, mirrors and stochastic rounding.")
 threads = click.option(

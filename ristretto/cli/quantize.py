@@ -59,7 +59,7 @@ _bw = click.IntRange(1, 32)
         type=click.Choice(["recommended", "original"]),
         default="recommended",
         show_default=True,
-        help="The rules for ranges: recommended keeps all of what is fed to the net, original saturates the upper half of it too.",
+        help="The rules for ranges; recommended does not saturate what is fed to the net.",
     ),
     click.option(
         "--dialect",
@@ -96,7 +96,7 @@ _bw = click.IntRange(1, 32)
     threads,
 )
 def quantize(**flags: Any) -> int:
-    """Turn a trained Caffe net into a fixed-point net.
+    r"""Turn a trained Caffe net into a fixed-point net.
 
     The float net is scored on its TEST data, the ranges of its values are measured on some batches of its TRAIN data,
     and the narrowest bit-widths that keep the score within the margin are searched: weights of CONV layers, weights of
@@ -118,7 +118,8 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     from ristretto.atomic import atomic_write_text, check_writable
     from ristretto.cli.console import job_console
     from ristretto.numerics.rounding import Rounding
-    from ristretto.pipeline.quantize import QuantizeOptions, quantize as quantize_net
+    from ristretto.pipeline.quantize import QuantizeOptions
+    from ristretto.pipeline.quantize import quantize as quantize_net
     from ristretto.report.glog import glog_line, summary_messages
     from ristretto.report.jsonfile import dump, report_to_json
     from ristretto.version import VERSION

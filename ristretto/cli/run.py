@@ -19,7 +19,7 @@ from ristretto.cli.options import PATH, model, net_run, optional_weights, phase
 @click.option("--batch", type=click.IntRange(min=0), default=0, show_default=True, help="Which batch of its own data.")
 @net_run
 def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
-    """Run one batch through a net and save its blobs.
+    r"""Run one batch through a net and save its blobs.
 
     With --inputs the arrays of an npz file are fed by blob name and the net takes their shapes; without, the net reads
     its own data.
@@ -31,7 +31,8 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     from ristretto.atomic import check_writable
     from ristretto.cli.npz import save_npz
     from ristretto.numerics.rounding import Rounding
-    from ristretto.pipeline.evaluate import NetOptions, run as run_net
+    from ristretto.pipeline.evaluate import NetOptions
+    from ristretto.pipeline.evaluate import run as run_net
 
     check_writable(outputs)
     options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})

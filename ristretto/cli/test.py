@@ -24,7 +24,7 @@ from ristretto.cli.options import IterationsType, model, net_run, optional_weigh
 @report
 @net_run
 def test(**flags: Any) -> int:
-    """Score a net, quantized or not, on its TEST data.
+    r"""Score a net, quantized or not, on its TEST data.
 
     A quantized prototxt is simulated to the letter, whoever wrote it. The score goes to stdout, the log to stderr.
 
@@ -35,7 +35,7 @@ def test(**flags: Any) -> int:
     from ristretto.atomic import atomic_write_text, check_writable
     from ristretto.cli.console import job_console
     from ristretto.numerics.rounding import Rounding
-    from ristretto.pipeline.evaluate import NetOptions, test as test_net
+    from ristretto.pipeline.evaluate import NetOptions, evaluate
     from ristretto.report.jsonfile import dump, evaluation_to_json
     from ristretto.version import VERSION
 
@@ -45,7 +45,7 @@ def test(**flags: Any) -> int:
         check_writable(report_path)
     options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
     with job_console() as (listener, _):
-        result = test_net(options, None if iterations == "all" else iterations, blob, listener)
+        result = evaluate(options, None if iterations == "all" else iterations, blob, listener)
     for name, values in result.scored.outputs.items():
         click.echo(f"{name}: {' '.join(format(value, 'g') for value in values)}")
     if report_path is not None:

@@ -23,7 +23,7 @@ class _Database(Protocol):
 
     keys: list[bytes]
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes) -> bytes | memoryview | None:
         """The record of a key."""
 
 
@@ -66,9 +66,9 @@ class _Lmdb:
     def _error(self, why: str) -> Exception:
         return self._resolver.error(f"cannot open the LMDB '{self._path}': {why}", "copy or convert it again")
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes) -> bytes | memoryview | None:
         """The record of a key."""
-        found: bytes | None = self._transaction.get(key)  # a buffer, which serves as well
+        found: memoryview | None = self._transaction.get(key)
         return found
 
 
@@ -87,7 +87,7 @@ class _LevelDb:
             raise resolver.error(f"cannot open the LevelDB '{path}': {error}", "is backend: LMDB missing?") from error
         self.keys = list(self._database.iterator(include_value=False))
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes) -> bytes | memoryview | None:
         """The record of a key."""
         found: bytes | None = self._database.get(key)
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +51,10 @@ def parse_datum(record: bytes | memoryview, color: int | None) -> tuple[Image, f
         return decode_image(pixels if pixels is not None else b"", color), float(label)
     shape = (sizes[1], sizes[2], sizes[3])
     wanted = shape[0] * shape[1] * shape[2]
-    values: Image = np.frombuffer(pixels, np.uint8) if pixels is not None and len(pixels) else np.concatenate(
-        [*floats, np.empty(0, np.float32)]
+    values: Image = (
+        np.frombuffer(pixels, np.uint8)
+        if pixels is not None and len(pixels)
+        else np.concatenate([*floats, np.empty(0, np.float32)])
     )
     if wanted <= 0 or min(shape) <= 0 or values.size != wanted:
         what = f"states shape {list(shape)} and holds {values.size} values"
@@ -75,7 +79,7 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
     return planar(image)
 
 
-def planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def planar(image: NDArray[Any]) -> NDArray[np.uint8]:
     """From OpenCV's (h, w) or (h, w, c) to (c, h, w).
 
     Raises:
@@ -84,4 +88,5 @@ def planar(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if image.dtype != np.uint8:
         what = f"has {image.dtype} pixels, 8 bits are needed"
         raise BadImageError(what)
-    return image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)
+    pixels: NDArray[np.uint8] = image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)
+    return pixels

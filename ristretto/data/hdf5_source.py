@@ -69,7 +69,7 @@ class Hdf5Source(DataSource):
     def batches(self) -> Iterator[Batch]:
         """See DataSource."""
         rng = np.random.default_rng(self._seed)
-        return self._grouped((pair for _ in iter(int, 1) for pair in self._row_order(rng)))
+        return self._grouped(pair for _ in iter(int, 1) for pair in self._row_order(rng))
 
     def single_pass(self) -> Iterator[Batch]:
         """See DataSource."""

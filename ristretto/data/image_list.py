@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
-from ristretto.data.datum import BadImageError, decode_image
+from ristretto.data.datum import BadImageError, decode_image, planar
 from ristretto.data.records import RecordSource
 from ristretto.data.source import Resolver
 from ristretto.data.transform import read_transform
@@ -75,7 +75,9 @@ class ImageListSource(RecordSource):
             try:
                 image = decode_image(path.read_bytes(), self._color)
             except (OSError, BadImageError) as error:
-                raise self._resolver.error(f"the image '{path}' {error}", "replace it, or take it off the list") from error
+                raise self._resolver.error(
+                    f"the image '{path}' {error}", "replace it, or take it off the list"
+                ) from error
             return self._resized(image), float(label)
 
         return read_one
@@ -84,8 +86,7 @@ class ImageListSource(RecordSource):
         height, width = self._size
         if not height or image.shape[1:] == (height, width):
             return image
-        resized = cv2.resize(image.transpose(1, 2, 0), (width, height))
-        return resized[np.newaxis] if resized.ndim == 2 else resized.transpose(2, 0, 1)
+        return planar(cv2.resize(image.transpose(1, 2, 0), (width, height)))
 
     def describe(self, number: int) -> str:
         """The image's path."""

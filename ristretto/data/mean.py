@@ -28,10 +28,15 @@ def read_mean(path: Path) -> NDArray[np.float32]:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         mean = parse_blob(data, 0, len(data))
     except (OSError, ValueError, WireError) as error:
-        raise DataError(f"cannot read the mean file: {error}", file=str(path), cure="it must be a .binaryproto") from error
+        raise DataError(
+            f"cannot read the mean file: {error}", file=str(path), cure="it must be a .binaryproto"
+        ) from error
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3 or not mean.size:
-        raise DataError(f"the mean file holds an array of shape {list(mean.shape)}", file=str(path),
-                        cure="one image (1, channels, height, width) is needed")
+        raise DataError(
+            f"the mean file holds an array of shape {list(mean.shape)}",
+            file=str(path),
+            cure="one image (1, channels, height, width) is needed",
+        )
     return mean

@@ -65,8 +65,10 @@ class RecordSource(DataSource):
         number: int,
         position: int,
     ) -> Item:
-        """One transformed item. Its random numbers follow from the seed and its position in the stream alone, so that
-        they stay the same whoever reads the items and in whatever order.
+        """One transformed item.
+
+        Its random numbers follow from the seed and its position in the stream alone, so that they stay the same whoever
+        reads the items and in whatever order.
         """
         image, label = read(number)
         rng = np.random.default_rng((_STREAM, self.seed, position)) if self.transform.draws else _NO_CHANCE
@@ -81,5 +83,8 @@ class RecordSource(DataSource):
         for number, (image, _) in enumerate(items):
             if image.shape != first:
                 self.transform.unequal(first, image.shape, number)
-        values = (np.stack([image for image, _ in items]), np.array([label for _, label in items], np.float32))
+        values = (
+            np.stack([image for image, _ in items]),
+            np.array([label for _, label in items], np.float32),
+        )
         return dict(zip(self.tops, values, strict=False))

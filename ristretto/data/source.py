@@ -76,8 +76,12 @@ class Resolver:
         cure = "correct the path in the prototxt"
         if not tried[0].is_absolute():
             cure += ", or name the folder that it is relative to with --data-root"
-        raise self.error(f"{what} '{source}' does not exist: neither {places}" if len(tried) > 1
-                         else f"{what} '{source}' does not exist: looked for {places}", cure)
+        raise self.error(
+            f"{what} '{source}' does not exist: neither {places}"
+            if len(tried) > 1
+            else f"{what} '{source}' does not exist: looked for {places}",
+            cure,
+        )
 
     def error(self, what: str, cure: str = "") -> DataError:
         """An error placed at the layer."""

@@ -46,7 +46,10 @@ class Transform:
         return self.mirror or (self.random_crop and self.crop > 0)
 
     def apply(
-        self, image: NDArray[np.uint8] | NDArray[np.float32], rng: np.random.Generator, name: Callable[[], str]
+        self,
+        image: NDArray[np.uint8] | NDArray[np.float32],
+        rng: np.random.Generator,
+        name: Callable[[], str],
     ) -> NDArray[np.float32]:
         """Transform one image.
 
@@ -61,7 +64,7 @@ class Transform:
         Raises:
             DataError: the image does not suit the mean or the crop.
         """
-        channels, height, width = image.shape
+        _, height, width = image.shape
         mean = self._mean_for(image.shape, name)
         mirrored = self.mirror and bool(rng.integers(2))
         rows, columns = slice(None), slice(None)
@@ -115,12 +118,19 @@ def read_transform(layer: LayerSpec, resolver: Resolver) -> Transform:
     view = layer.view.child("transform_param")
     for name in _CHANGES_PIXELS:
         if view.has(name):
-            raise view.error(f"transform_param.{name} is not supported", field=name, cure="resize the images beforehand")
+            raise view.error(
+                f"transform_param.{name} is not supported", field=name, cure="resize the images beforehand"
+            )
     strange = [name for name in view.unknown if name not in _HARMLESS]
     if strange:
         cure = "take it out, or do the same to the images beforehand"
-        raise DataError(f"transform_param.{strange[0]} is not known here and may change pixels", cure=cure,
-                        file=view.document.file, line=view.line, layer=layer.name)
+        raise DataError(
+            f"transform_param.{strange[0]} is not known here and may change pixels",
+            cure=cure,
+            file=view.document.file,
+            line=view.line,
+            layer=layer.name,
+        )
     if view.flag("force_color") and view.flag("force_gray"):
         raise view.error("force_color and force_gray exclude each other", field="force_gray")
     values = view.numbers("mean_value")

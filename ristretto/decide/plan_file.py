@@ -62,7 +62,7 @@ def _format(entry: Any, role: str, name: str, file: str) -> Format:
         return value
 
     if not isinstance(entry, Mapping):
-        raise FormatError(f"{role} must be an object such as {{\"bw\": 8, \"fl\": 5}}", file=file, layer=name)
+        raise FormatError(f'{role} must be an object such as {{"bw": 8, "fl": 5}}', file=file, layer=name)
     try:
         if "exp_bits" in entry or "mant_bits" in entry:
             return Minifloat(exp_bits=whole("exp_bits"), mant_bits=whole("mant_bits"))

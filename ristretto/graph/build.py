@@ -91,9 +91,7 @@ def build(
 class _Builder:
     """Walks the layers in order and keeps, for every value, the ONNX name that holds it at present."""
 
-    def __init__(
-        self, net: NetSpec, shapes: NetShapes, weights: Sequence[Blobs], simulation: Simulation
-    ) -> None:
+    def __init__(self, net: NetSpec, shapes: NetShapes, weights: Sequence[Blobs], simulation: Simulation) -> None:
         self.net = net
         self.shapes = shapes
         self.weights = weights

@@ -84,7 +84,7 @@ def _exponent(nodes: NodeList, magnitude: str) -> tuple[str, str]:
 
 
 def _minifloat(nodes: NodeList, value: str, fmt: Minifloat, rounding: Rounding, seed: int) -> str:
-    """Round the fraction of the significand; flush what is below the least magnitude, saturate what is above the greatest."""
+    """Round the fraction of the significand; flush what is too small to zero, saturate what is too large."""
     least_normal = float(np.finfo(np.float32).tiny)
     magnitude = nodes.op("Abs", value)
     safe = nodes.op("Clip", magnitude, nodes.floats(least_normal), nodes.floats(fmt.max))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.errors import FormatError
-from ristretto.numerics.rounding import FloatArray, Rounding, round_to
+from ristretto.numerics.rounding import FloatT, Rounding, round_to
 
 _FLOAT32_TINY = 2.0**-126
 
@@ -56,12 +56,12 @@ class DynamicFixedPoint:
     @property
     def min_code(self) -> int:
         """The least stored integer."""
-        return -(2 ** (self.bw - 1)) if self.signed else 0
+        return -(1 << (self.bw - 1)) if self.signed else 0
 
     @property
     def max_code(self) -> int:
         """The greatest stored integer."""
-        return 2 ** (self.bw - 1) - 1 if self.signed else 2**self.bw - 1
+        return (1 << (self.bw - 1 if self.signed else self.bw)) - 1
 
     @property
     def min(self) -> float:
@@ -74,8 +74,8 @@ class DynamicFixedPoint:
         return math.ldexp(self.max_code, -self.fl)
 
     def quantize(
-        self, x: FloatArray, rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
-    ) -> FloatArray:
+        self, x: NDArray[FloatT], rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> NDArray[FloatT]:
         """Saturate, then round onto the grid, in the dtype of x; NaN stays NaN.
 
         The bounds are those of the dtype: above 24 bits float32 rounds the greatest value up to a power of two, as the
@@ -87,10 +87,14 @@ class DynamicFixedPoint:
         dtype = x.dtype
         saturated = np.clip(x, dtype.type(self.min), dtype.type(self.max))
         codes = round_to(np.ldexp(saturated, self.fl), rounding, rng)
-        return np.ldexp(codes, -self.fl).astype(dtype, copy=False)
+        result: NDArray[FloatT] = np.ldexp(codes, -self.fl).astype(dtype, copy=False)
+        return result
 
     def encode(
-        self, x: NDArray[np.floating], rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+        self,
+        x: NDArray[np.floating],
+        rounding: Rounding = Rounding.HALF_EVEN,
+        rng: np.random.Generator | None = None,
     ) -> NDArray[np.int64]:
         """The stored integers of values, always within the codes of the format.
 
@@ -103,8 +107,9 @@ class DynamicFixedPoint:
         exact = np.asarray(x, np.float64)
         if np.isnan(exact).any():
             raise FormatError("NaN has no code", cure="find the layer that makes it")
-        codes = round_to(np.ldexp(np.clip(exact, self.min, self.max), self.fl), rounding, rng)
-        return np.clip(codes, self.min_code, self.max_code).astype(np.int64)
+        scaled: NDArray[np.float64] = np.ldexp(np.clip(exact, self.min, self.max), self.fl)
+        codes: NDArray[np.float64] = np.clip(round_to(scaled, rounding, rng), self.min_code, self.max_code)
+        return codes.astype(np.int64)
 
     def decode(self, codes: NDArray[np.integer]) -> NDArray[np.float64]:
         """The values of stored integers, exactly.
@@ -145,7 +150,7 @@ class Minifloat:
     @property
     def bias(self) -> int:
         """What is taken off the stored exponent."""
-        return 2 ** (self.exp_bits - 1) - 1
+        return (1 << (self.exp_bits - 1)) - 1
 
     @property
     def tiny(self) -> float:
@@ -155,7 +160,7 @@ class Minifloat:
     @property
     def max(self) -> float:
         """The greatest value, at most float32's."""
-        top = 2**self.exp_bits - 1 - self.bias
+        top = (1 << self.exp_bits) - 1 - self.bias
         exact = math.ldexp(2.0 - math.ldexp(1.0, -self.mant_bits), top)
         return min(exact, float(np.finfo(np.float32).max))
 
@@ -165,8 +170,8 @@ class Minifloat:
         return -self.max
 
     def quantize(
-        self, x: FloatArray, rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
-    ) -> FloatArray:
+        self, x: NDArray[FloatT], rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> NDArray[FloatT]:
         """Round the mantissa of each value, in the dtype of x; NaN stays NaN.
 
         >>> Minifloat(4, 2).quantize(np.array([0.0, 1.125, -1.375, 1e9]))
@@ -214,8 +219,8 @@ class PowerOfTwo:
         return -self.max
 
     def quantize(
-        self, x: FloatArray, rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
-    ) -> FloatArray:
+        self, x: NDArray[FloatT], rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> NDArray[FloatT]:
         """The nearest power of two on the scale of logarithms, with the sign, in the dtype of x.
 
         No logarithm of a float is a tie, so all roundings but the stochastic one mean the nearest.

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = TypeVar("FloatArray", NDArray[np.float32], NDArray[np.float64], NDArray[Any])
+FloatT = TypeVar("FloatT", bound=np.floating[Any])
 
 
 class Rounding(str, Enum):
@@ -21,52 +21,57 @@ class Rounding(str, Enum):
     STOCHASTIC = "stochastic"
 
 
-def round_half_even(x: FloatArray) -> FloatArray:
+def round_half_even(x: NDArray[FloatT]) -> NDArray[FloatT]:
     """Round to nearest, ties to the even neighbour (C's rint; the original on a GPU).
 
     >>> round_half_even(np.array([-2.5, -0.5, 0.5, 1.5, 2.5])) + 0.0
     array([-2.,  0.,  0.,  2.,  2.])
     """
-    return np.rint(x)
+    result: NDArray[FloatT] = np.rint(x)
+    return result
 
 
-def round_half_away(x: FloatArray) -> FloatArray:
+def round_half_away(x: NDArray[FloatT]) -> NDArray[FloatT]:
     """Round to nearest, ties away from zero (C's round; the original on a CPU).
 
     >>> round_half_away(np.array([-2.5, -0.5, 0.49999999999999994, 1.5, 2.5])) + 0.0
     array([-3., -1.,  0.,  2.,  3.])
     """
-    whole = np.trunc(x)
-    up = (np.abs(x - whole) >= 0.5).astype(whole.dtype)
-    return whole + np.copysign(up, x)
+    whole: NDArray[FloatT] = np.trunc(x)
+    up = np.abs(x - whole) >= 0.5
+    result: NDArray[FloatT] = whole + np.copysign(up.astype(x.dtype), x)
+    return result
 
 
-def round_half_up(x: FloatArray) -> FloatArray:
+def round_half_up(x: NDArray[FloatT]) -> NDArray[FloatT]:
     """Round to nearest, ties towards plus infinity (an adder of one half before dropping bits).
 
     >>> round_half_up(np.array([-2.5, -0.5, 0.49999999999999994, 1.5, 2.5])) + 0.0
     array([-2.,  0.,  0.,  2.,  3.])
     """
-    whole = np.floor(x)
-    return whole + (x - whole >= 0.5)
+    whole: NDArray[FloatT] = np.floor(x)
+    result: NDArray[FloatT] = whole + (x - whole >= 0.5)
+    return result
 
 
-def truncate(x: FloatArray) -> FloatArray:
+def truncate(x: NDArray[FloatT]) -> NDArray[FloatT]:
     """Drop the bits below the point of a two's-complement number, which rounds towards minus infinity.
 
     >>> truncate(np.array([-1.5, -0.25, 0.75, 1.5]))
     array([-2., -1.,  0.,  1.])
     """
-    return np.floor(x)
+    result: NDArray[FloatT] = np.floor(x)
+    return result
 
 
-def round_stochastic(x: FloatArray, rng: np.random.Generator) -> FloatArray:
+def round_stochastic(x: NDArray[FloatT], rng: np.random.Generator) -> NDArray[FloatT]:
     """Round up with a probability equal to the distance from the lower neighbour, so that the mean is kept."""
-    whole = np.floor(x)
-    return whole + (rng.random(np.shape(x)) < x - whole)
+    whole: NDArray[FloatT] = np.floor(x)
+    result: NDArray[FloatT] = whole + (rng.random(np.shape(x)) < x - whole)
+    return result
 
 
-def round_to(x: FloatArray, rounding: Rounding, rng: np.random.Generator | None = None) -> FloatArray:
+def round_to(x: NDArray[FloatT], rounding: Rounding, rng: np.random.Generator | None = None) -> NDArray[FloatT]:
     """Round to whole numbers by a rule; the dtype is kept.
 
     Args:

@@ -1,0 +1,1 @@
+"""The use cases: the one room that wires the others together."""

@@ -57,7 +57,7 @@ def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
     return net, weights, Simulation(formats, options.rounding, options.seed)
 
 
-def test(
+def evaluate(
     options: NetOptions,
     iterations: int | None = 50,
     score: str | None = None,
@@ -82,17 +82,14 @@ def test(
     warnings = []
     if feed.images is not None and result.images > feed.images:
         warnings.append(
-            f"{result.images} images were asked for, the source holds {feed.images}: "
-            "some were scored more than once"
+            f"{result.images} images were asked for, the source holds {feed.images}: some were scored more than once"
         )
     for warning in warnings:
         listener(Warned(warning))
     return Evaluation(net.name, blob, len(simulation.formats), feed.images, scored, tuple(warnings))
 
 
-def run(
-    options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0
-) -> dict[str, NDArray[np.float32]]:
+def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0) -> dict[str, NDArray[np.float32]]:
     """Run one batch through a net.
 
     Args:

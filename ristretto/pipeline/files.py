@@ -60,9 +60,7 @@ def _modern(document: Document) -> Document:
     return upgrade_net(document) if needs_upgrade(document) else document
 
 
-def upgrade(
-    model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None
-) -> None:
+def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> None:
     """Bring a net, and its weights file if given, to today's format.
 
     Raises:

@@ -52,8 +52,10 @@ def inspect(
             )
         )
     names = {layer.name for layer in net.layers}
-    unused = () if loaded is None else tuple(
-        layer.name for layer in loaded.layers if layer.blobs and layer.name not in names
+    unused = (
+        ()
+        if loaded is None
+        else tuple(layer.name for layer in loaded.layers if layer.blobs and layer.name not in names)
     )
     return NetFacts(net.name, phase, tuple(layers), net.outputs, reason, unused)
 
@@ -68,7 +70,11 @@ def _blob_facts(weights: Weights | None, name: str) -> tuple[BlobFacts, ...]:
     blobs = (weights.get(name) if weights is not None else None) or ()
     return tuple(
         BlobFacts(
-            blob.shape, float(blob.min()), float(blob.max()), float(blob.std()), int(np.count_nonzero(blob == 0))
+            blob.shape,
+            float(blob.min()),
+            float(blob.max()),
+            float(blob.std()),
+            int(np.count_nonzero(blob == 0)),
         )
         for blob in blobs
         if blob.size

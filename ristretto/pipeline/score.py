@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
@@ -95,13 +96,15 @@ def run_pass(
     """
     weights = loss_weights(runner.net)
     listener(PassStarted(purpose, batches if batches is not None else _batches_of(feed)))
-    sums: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {}
+    sums: dict[str, NDArray[np.float64]] = {}
     seen: list[dict[str, TensorStats]] = []
     images = count = 0
     for batch in _take(feed, batches):
         values, ranges = runner.run(batch)
         size = _images_in(batch)
-        means = {blob: values[runner.net.finals[blob]].astype(np.float64).ravel() for blob in blobs}
+        means: dict[str, NDArray[np.float64]] = {
+            blob: values[runner.net.finals[blob]].astype(np.float64).ravel() for blob in blobs
+        }
         for blob, mean in means.items():
             sums[blob] = sums[blob] + mean * size if blob in sums else mean * size
         seen.append(ranges)
@@ -128,7 +131,5 @@ def _images_in(batch: Batch) -> int:
     return 1 if first is None or first.ndim == 0 else first.shape[0]
 
 
-def _outputs(
-    means: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]], weights: dict[str, float]
-) -> tuple[Output, ...]:
+def _outputs(means: dict[str, NDArray[np.float64]], weights: dict[str, float]) -> tuple[Output, ...]:
     return tuple(Output(blob, tuple(map(float, mean)), weights.get(blob, 0.0)) for blob, mean in means.items())

@@ -38,7 +38,10 @@ def event_messages(event: Event) -> Iterator[tuple[str, str]]:
         case DeviceChosen(asked):
             yield "I", "Use CPU."
             if asked:
-                yield "W", f"--gpu={asked} was asked for: this version has no GPU code, everything runs on the CPU"
+                yield (
+                    "W",
+                    f"--gpu={asked} was asked for: this version has no GPU code, everything runs on the CPU",
+                )
         case PassStarted(_, batches):
             yield "I", f"Running for {batches} iterations."
         case BatchDone(index, outputs):

@@ -67,7 +67,7 @@ def facts_to_json(facts: NetFacts) -> dict[str, Any]:
 
 def render_facts(facts: NetFacts) -> str:
     """The facts as a table of plain text, one line a layer."""
-    rows = [("layer", "type", "output", "parameters", "MACs", "weights min .. max")]
+    rows: list[tuple[str, ...]] = [("layer", "type", "output", "parameters", "MACs", "weights min .. max")]
     rows += [_row(layer) for layer in facts.layers]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [f"{facts.name or 'net'}, phase {facts.phase}"]

@@ -42,7 +42,12 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         "margin_met": report.margin_met,
         "warnings": list(report.warnings),
         "layers": {
-            name: {"type": layer.type, "group": layer.group, **layer_to_json(report.plan.layers[name]), **_layer(layer)}
+            name: {
+                "type": layer.type,
+                "group": layer.group,
+                **layer_to_json(report.plan.layers[name]),
+                **_layer(layer),
+            }
             for name, layer in report.layers.items()
             if name in report.plan.layers
         },

@@ -106,10 +106,7 @@ def test_every_enum_is_there(source: str) -> None:
 
 def test_our_own_fields_extend_the_quantization_parameter() -> None:
     fields = schema.descriptor("QuantizationParameter").fields_by_name
-    numbers = {
-        name: fields[name].number
-        for name in ("bw_bias", "fl_bias", "unsigned_layer_in", "unsigned_layer_out")
-    }
+    numbers = {name: fields[name].number for name in ("bw_bias", "fl_bias", "unsigned_layer_in", "unsigned_layer_out")}
     assert numbers == {"bw_bias": 100, "fl_bias": 101, "unsigned_layer_in": 102, "unsigned_layer_out": 103}
     assert fields["bw_bias"].type == fields["bw_params"].type
     assert fields["fl_bias"].type == fields["fl_params"].type
@@ -133,9 +130,7 @@ def test_the_written_schema_is_what_the_generator_writes() -> None:
 
 def test_another_caffe_schema_may_live_in_the_same_process() -> None:
     """As pycaffe's does, in protobuf's default pool."""
-    other = descriptor_pb2.FileDescriptorProto(
-        name="caffe/proto/caffe.proto", package="caffe", syntax="proto2"
-    )
+    other = descriptor_pb2.FileDescriptorProto(name="caffe/proto/caffe.proto", package="caffe", syntax="proto2")
     other.message_type.add(name="NetParameter")
     descriptor_pool.Default().AddSerializedFile(other.SerializeToString())
     assert "layer" in schema.descriptor("NetParameter").fields_by_name

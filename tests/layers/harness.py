@@ -77,9 +77,7 @@ def net_text(layer: str, shapes: Sequence[Shape], tops: int) -> str:
     return "\n".join(lines)
 
 
-def read(
-    layer: str, shapes: Sequence[Shape], tops: int = 1, phase: str = "TEST"
-) -> tuple[NetSpec, NetShapes]:
+def read(layer: str, shapes: Sequence[Shape], tops: int = 1, phase: str = "TEST") -> tuple[NetSpec, NetShapes]:
     """The net around a layer, and its shapes."""
     net = build_net(parse(net_text(layer, shapes, tops), "net.prototxt"), NetState(phase))  # type: ignore[arg-type]
     return net, infer_shapes(net, {})
@@ -127,9 +125,7 @@ def bottoms_of(case: Case) -> Arrays:
     """The case's bottoms, filled from the case's name."""
     rng = np.random.default_rng(zlib.crc32(case.id.encode()))
     return tuple(
-        rng.standard_normal(item, dtype=np.float32)
-        if isinstance(item, tuple)
-        else np.asarray(item, np.float32)
+        rng.standard_normal(item, dtype=np.float32) if isinstance(item, tuple) else np.asarray(item, np.float32)
         for item in case.inputs
     )
 

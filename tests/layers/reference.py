@@ -64,9 +64,7 @@ def deconvolve(
     axes = x.ndim - 2
     dilation = dilation or [1] * axes
     kernel, members = weight.shape[2:], weight.shape[1]
-    sizes = [
-        stride[i] * (x.shape[2 + i] - 1) + dilation[i] * (kernel[i] - 1) + 1 - 2 * pad[i] for i in range(axes)
-    ]
+    sizes = [stride[i] * (x.shape[2 + i] - 1) + dilation[i] * (kernel[i] - 1) + 1 - 2 * pad[i] for i in range(axes)]
     top = np.zeros((x.shape[0], members * group, *sizes))
     for n, c, *at in places(*x.shape):
         first = c // (x.shape[1] // group) * members
@@ -115,18 +113,14 @@ def pool(
 ) -> tuple[Array, Array]:
     """Pooled image, and for MAX the places of the maxima in their channels' images."""
     height, width = x.shape[2:]
-    sizes = [
-        pool_windows(x.shape[2 + i], kernel[i], stride[i], pad[i], clip=any(pad), floor=floor) for i in (0, 1)
-    ]
+    sizes = [pool_windows(x.shape[2 + i], kernel[i], stride[i], pad[i], clip=any(pad), floor=floor) for i in (0, 1)]
     top = np.zeros((*x.shape[:2], *sizes))
     mask = np.full(top.shape, -1.0)
     for n, c, row, column in places(*top.shape):
         h0, w0 = row * stride[0] - pad[0], column * stride[1] - pad[1]
         h1, w1 = min(h0 + kernel[0], height + pad[0]), min(w0 + kernel[1], width + pad[1])
         area = (h1 - h0) * (w1 - w0)
-        inside = [
-            (h, w) for h in range(max(h0, 0), min(h1, height)) for w in range(max(w0, 0), min(w1, width))
-        ]
+        inside = [(h, w) for h in range(max(h0, 0), min(h1, height)) for w in range(max(w0, 0), min(w1, width))]
         values = [float(x[n, c, h, w]) for h, w in inside]
         if method == "MAX":
             best = max(values, default=-float(np.finfo(np.float32).max))
@@ -205,9 +199,7 @@ def normalizer(mode: str, x: Array, axis: int, valid: int) -> float:
     return max(1.0, {"FULL": outer * inner, "VALID": valid, "BATCH_SIZE": outer, "NONE": 1}[mode])
 
 
-def softmax_loss(
-    x: Array, labels: Array, axis: int = 1, mode: str = "VALID", ignore: int | None = None
-) -> float:
+def softmax_loss(x: Array, labels: Array, axis: int = 1, mode: str = "VALID", ignore: int | None = None) -> float:
     """Cross entropy of a softmax."""
     loss, valid = 0.0, 0
     for row, label in by_place(softmax(x, axis), labels, axis):
@@ -231,9 +223,7 @@ def infogain_loss(
     return loss / normalizer(mode, x, axis, valid)
 
 
-def accuracy(
-    x: Array, labels: Array, top_k: int = 1, axis: int = 1, ignore: int | None = None
-) -> tuple[float, Array]:
+def accuracy(x: Array, labels: Array, top_k: int = 1, axis: int = 1, ignore: int | None = None) -> tuple[float, Array]:
     """The part of the places that are right, over all and for each class; ties count against a place."""
     right, counted = np.zeros(x.shape[axis]), np.zeros(x.shape[axis])
     for row, label in by_place(x, labels, axis):
@@ -272,9 +262,7 @@ def interpolate(x: Array, size: Sequence[int]) -> Array:
     return top
 
 
-def rnn(
-    x: Array, cont: Array, blobs: Sequence[Array], static: Array | None, state: Array
-) -> tuple[Array, Array]:
+def rnn(x: Array, cont: Array, blobs: Sequence[Array], static: Array | None, state: Array) -> tuple[Array, Array]:
     """An Elman network, time after time: outputs (t, n, d) and the last hidden state (n, d)."""
     w_xh, b_h, *more = (blob.astype(np.float64) for blob in blobs)
     w_static = more.pop(0) if static is not None else None

@@ -160,9 +160,7 @@ def test_im2col(case: Case) -> None:
 
 
 SHAPE = (2, 6, 7, 9)
-SIDES = st.tuples(
-    st.integers(1, 40), st.integers(1, 7), st.integers(1, 5), st.integers(0, 6), st.integers(1, 3)
-)
+SIDES = st.tuples(st.integers(1, 40), st.integers(1, 7), st.integers(1, 5), st.integers(0, 6), st.integers(1, 3))
 
 
 @given(SIDES)

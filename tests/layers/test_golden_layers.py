@@ -53,10 +53,7 @@ def _layer_cases() -> list[str]:
 
 def _model_cases() -> list[str]:
     found = sorted(MODELS.glob("*/golden_*_inputs.npz"))
-    return [
-        f"{path.parent.name}/{path.name.removeprefix('golden_').removesuffix('_inputs.npz')}"
-        for path in found
-    ]
+    return [f"{path.parent.name}/{path.name.removeprefix('golden_').removesuffix('_inputs.npz')}" for path in found]
 
 
 @needs_shared
