@@ -245,7 +245,7 @@ class View:
             raise self._bad(node, f"{field.name} needs a whole number, not '{node.text}'", cure) from None
         low, high = _INT_RANGES[field.cpp_type]
         if not low <= value <= high:
-            what = f"{field.name} is {value}, out of its range {low} .. {high}"
+            what = f"{field.name} is {node.text}, out of its range {low} .. {high}"
             raise self._bad(node, what, "check the number")
         return value
 

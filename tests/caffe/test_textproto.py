@@ -15,6 +15,9 @@ from ristretto.caffe.textproto import Document, Message, Scalar, parse
 from ristretto.errors import PrototxtError
 
 LAYER = 'layer {\n  name: "conv1"  # the first\n  type: "Convolution"\n  param { lr_mult: 1 }\n}\n'
+SYMBOLS = ["{", "}", "<", ">", "[", "]", ",", ";", ":", "-", "#c\n"]
+VALUES = ["1", "0x2", ".5e1f", "true", "inf", '"a"', "'b\\101'", '"\\n"']
+TOKENS = [*SYMBOLS, *VALUES, "name", "layer", "input", "input_dim", "input_shape", "dim", "force_backward"]
 _BETWEEN = re.compile(r"(?:[\s,;]|#[^\n]*)*\ufeff?")
 
 
@@ -118,10 +121,7 @@ def test_truncations_raise_nothing_but_our_error(length: int) -> None:
 @settings(max_examples=300)
 @given(
     st.lists(
-        st.sampled_from(
-            """name : "a" 'b\\101' layer { } < > [ ] , ; - 1 0x2 .5e1f true inf input input_dim dim input_shape""".split()
-            + ["#c\n", '"\\n"', "force_backward"],
-        ),
+        st.sampled_from(TOKENS),
         max_size=14,
     ).map(" ".join)
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from layers.harness import (
+from tests.layers.harness import (
     Arrays,
     Case,
     cases,
@@ -19,7 +19,7 @@ from layers.harness import (
     run_case,
     shapes_of,
 )
-from layers.reference import Array, sigmoid
+from tests.layers.reference import Array, sigmoid
 
 
 def mapped(function: Callable[[Array], Array]):

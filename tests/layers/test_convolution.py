@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
-from layers.reference import Array, convolve, deconvolve, image_to_columns
 from ristretto.caffe.catalogue.convolution import conv_out, deconv_out
+from tests.layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
+from tests.layers.reference import Array, convolve, deconvolve, image_to_columns
 
 
 def conv(fields: str, type_name: str = "Convolution") -> str:

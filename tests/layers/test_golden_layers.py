@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from layers.harness import SHARED, assert_close, needs_shared, run_model
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.parameters import fit_weights
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import read_weights
 from ristretto.graph.build import build
+from tests.layers.harness import SHARED, assert_close, needs_shared, run_model
 
 LAYERS = SHARED / "golden" / "layers"
 MODELS = SHARED / "models"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
-from layers.reference import Array
+from tests.layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
+from tests.layers.reference import Array
 
 
 def inner(fields: str) -> str:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
-from layers.reference import Array, batch_statistics, normalize_channels, respond_across, respond_within
+from tests.layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
+from tests.layers.reference import Array, batch_statistics, normalize_channels, respond_across, respond_within
 
 
 def batch_norm(fields: str = "") -> str:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text
-from layers.reference import Array, pool, pool_windows, pyramid
 from ristretto.caffe.catalogue.pooling import pool_out
+from tests.layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text
+from tests.layers.reference import Array, pool, pool_windows, pyramid
 
 
 def pooling(fields: str) -> str:
