@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ristretto.errors import UsageError
 
@@ -16,13 +18,46 @@ def check_writable(path: Path) -> None:
     Raises:
         UsageError: the path is a folder, its folder does not exist, or it is not writable.
     """
-    folder = path.parent
+    target = _target(path)
+    folder = target.parent
     if path.is_dir():
         raise UsageError("this is a folder, a file is to be written", file=str(path), cure="give a file name")
     if not folder.is_dir():
         raise UsageError("cannot write: the folder does not exist", file=str(path), cure=f"make {folder} first")
-    if not os.access(folder, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    writable = os.access(path, os.W_OK) if path.exists() else True
+    if not writable or not (_is_device(path) or os.access(folder, os.W_OK)):
         raise UsageError("cannot write: no permission", file=str(path), cure="choose another place")
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes the place of the one at the path when the block ends without an exception.
+
+    A reader sees the old content or the whole new one, never a part. Links are followed. What is no regular file
+    (a pipe, /dev/stdout, /dev/null) can only be written straight.
+
+    Raises:
+        UsageError: it cannot be written. An OSError inside the block counts as that.
+    """
+    check_writable(path)
+    target = _target(path)
+    # The name is cut so that one of the greatest length still has room for what is added.
+    temporary = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
+    try:
+        if _is_device(path):
+            with path.open("wb") as file:
+                yield file
+            return
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        what = f"cannot write: {error.strerror or error}"
+        raise UsageError(what, file=str(path), cure="free some space or choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def atomic_write_bytes(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
@@ -35,37 +70,26 @@ def atomic_write_bytes(path: Path, data: bytes | Iterable[bytes | memoryview]) -
     Raises:
         UsageError: it cannot be written.
     """
-    check_writable(path)
     pieces = (data,) if isinstance(data, bytes) else data
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101  (mkstemp makes files private)
-        os.replace(temporary, path)  # noqa: PTH105
-        temporary = ""
-    except OSError as error:
-        what = f"cannot write: {error.strerror or error}"
-        raise UsageError(what, file=str(path), cure="free some space or choose another place") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+    with atomic_writer(path) as file:
+        for piece in pieces:
+            file.write(piece)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole or not at all.
+    """Write a text file in UTF-8, whole or not at all; bytes that came in as surrogates go out as they were.
 
     Raises:
         UsageError: it cannot be written.
     """
-    atomic_write_bytes(path, text.encode("utf-8"))
+    atomic_write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _target(path: Path) -> Path:
+    """The file that a link leads to, so that the link stays one; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() and not _is_device(path) else path
+
+
+def _is_device(path: Path) -> bool:
+    """Whether something is there that is neither a file nor a folder: replacing it would destroy it."""
+    return path.exists() and not path.is_file() and not path.is_dir()

@@ -12,6 +12,8 @@ UNIT = "\0"
 
 _INDENT = re.compile(r"[ \t]*")
 _SEPARATOR = re.compile(r"[ \t]*[,;]")
+_GLUED = re.compile(r"[\w.\-][\w.\-]")
+_FIRST_INDENT = re.compile(r"^([ \t]{1,8})[^\s#}>]", re.MULTILINE)
 
 
 class Edits:
@@ -39,24 +41,33 @@ class Edits:
         else:
             self.replace(node.start, node.end, text)
 
+    def add_message(self, message: Message, name: str, lines: Sequence[str]) -> None:
+        """Add a message field at the end of a message, whether it has such a field or not.
+
+        Args:
+            message: the message to edit.
+            name: the field.
+            lines: the content, a field per line; UNIT at the start of a line is a step of indentation.
+        """
+        self._append(message, _inline(name, lines), _nested(name, lines))
+
     def set_message(self, message: Message, name: str, lines: Sequence[str]) -> None:
         """Give a message field another content, or add it at the end of the message.
 
         Args:
             message: the message to edit.
             name: the field.
-            lines: the content, a field per line.
+            lines: the content, a field per line; UNIT at the start of a line is a step of indentation.
         """
-        inline = f"{name} {{ {' '.join(lines)} }}" if lines else f"{name} {{ }}"
         existing = next(message.named(name), None)
         if existing is None:
-            self._append(message, inline, _nested(name, lines))
+            self.add_message(message, name, lines)
         elif "\n" in self.document.text[existing.start : existing.end]:
             indent = self._indent_at(existing.start)
-            block = self._block(_nested(name, lines), indent, self._unit(message))
+            block = self._block(_nested(name, lines), indent, self._unit(message), existing.start)
             self.replace(existing.start, existing.end, block.strip())
         else:
-            self.replace(existing.start, existing.end, inline)
+            self.replace(existing.start, existing.end, _inline(name, lines))
 
     def remove(self, field: Field) -> None:
         """Take a field out, with its separator, and with its line if nothing else stands there."""
@@ -86,8 +97,20 @@ class Edits:
         if not alone and not nested:
             self.replace(field.start, field.end, " ".join(lines))
             return
-        block = self._block(lines, indent, "  ").removesuffix(self._newline())
-        self.replace(field.start, field.end, block[len(indent) :] if alone else self._newline() + block)
+        newline = self._newline(field.start)
+        block = self._block(lines, indent, self._document_unit(), field.start).removesuffix(newline)
+        self.replace(field.start, field.end, block[len(indent) :] if alone else newline + block)
+
+    def insert_before(self, field: Field, lines: Sequence[str]) -> None:
+        """Put fields, on lines of their own, before another.
+
+        Args:
+            field: the field that is to follow.
+            lines: the new text; UNIT at the start of a line is a step of indentation.
+        """
+        indent = self._indent_at(field.start)
+        block = self._block(lines, indent, self._document_unit(), field.start)
+        self.replace(field.start, field.start, block[len(indent) :] + indent)
 
     def apply(self) -> Document:
         """The edited document.
@@ -97,14 +120,15 @@ class Edits:
         """
         if not self._splices:
             return self.document
-        pieces, position = [], 0
+        pieces, position = [""], 0
         for start, end, text in sorted(self._splices, key=lambda splice: splice[:2]):
             if start < position:
                 message = "two edits overlap"
                 raise ValueError(message)
-            pieces += [self.document.text[position:start], text]
+            for piece in (self.document.text[position:start], text):
+                _add(pieces, piece)
             position = end
-        pieces.append(self.document.text[position:])
+        _add(pieces, self.document.text[position:])
         return parse("".join(pieces), self.document.file)
 
     def _append(self, message: Message, inline: str, lines: Sequence[str]) -> None:
@@ -115,21 +139,30 @@ class Edits:
         before_brace = text[line_start : message.body_end]
         is_file = message is self.document.root
         if is_file:
-            newline = "" if not text or text.endswith("\n") else self._newline()
-            self.replace(len(text), len(text), newline + self._block(lines, "", "  "))
+            newline = "" if not text or text.endswith("\n") else self._newline(len(text))
+            self.replace(len(text), len(text), newline + self._block(lines, "", self._document_unit(), len(text)))
         elif line_start > message.body_start and not before_brace.strip():
-            block = self._block(lines, self._child_indent(message), self._unit(message))
+            block = self._block(lines, self._child_indent(message), self._unit(message), line_start)
             self.replace(line_start, line_start, block)
         else:
             at = message.body_start + len(body.rstrip())
-            self.replace(at, at, f" {inline}" if at < message.body_end else f" {inline} ")
+            self.replace(at, at, f" {inline}" if body else f" {inline} ")
 
-    def _block(self, lines: Sequence[str], indent: str, unit: str) -> str:
-        newline = self._newline()
+    def _block(self, lines: Sequence[str], indent: str, unit: str, offset: int) -> str:
+        newline = self._newline(offset)
         return "".join(indent + line.replace(UNIT, unit) + newline for line in lines)
 
-    def _newline(self) -> str:
-        return "\r\n" if "\r\n" in self.document.text else "\n"
+    def _newline(self, offset: int) -> str:
+        """The line ending that is used around an offset."""
+        text = self.document.text
+        end = text.rfind("\n", 0, offset)
+        end = text.find("\n") if end < 0 else end
+        return "\r\n" if end > 0 and text[end - 1] == "\r" else "\n"
+
+    def _document_unit(self) -> str:
+        """One step of indentation, as the first indented line shows it."""
+        match = _FIRST_INDENT.search(self.document.text)
+        return match.group(1) if match else "  "
 
     def _indent_at(self, offset: int) -> str:
         """The white space at the start of the line that holds an offset."""
@@ -143,12 +176,25 @@ class Edits:
             line_start = self.document.text.rfind("\n", 0, field.start) + 1
             if line_start > message.body_start and not self.document.text[line_start : field.start].strip():
                 return self.document.text[line_start : field.start]
-        return self._indent_at(message.start) + "  "
+        return self._indent_at(message.start) + self._document_unit()
 
     def _unit(self, message: Message) -> str:
         """One step of indentation, as the message itself shows it."""
         outer, inner = self._indent_at(message.start), self._child_indent(message)
-        return inner[len(outer) :] if inner.startswith(outer) and len(inner) > len(outer) else "  "
+        if inner.startswith(outer) and len(inner) > len(outer):
+            return inner[len(outer) :]
+        return self._document_unit()
+
+
+def _add(pieces: list[str], piece: str) -> None:
+    """Add a piece of text, and a space before it where two words would grow together."""
+    if piece:
+        pieces += [" ", piece] if _GLUED.match(pieces[-1][-1:] + piece[0]) else [piece]
+
+
+def _inline(name: str, lines: Sequence[str]) -> str:
+    """A message field on one line."""
+    return " ".join([f"{name} {{", *(line.lstrip(UNIT) for line in lines), "}"])
 
 
 def _nested(name: str, lines: Sequence[str]) -> list[str]:

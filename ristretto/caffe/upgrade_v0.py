@@ -1,197 +1,282 @@
-"""V0 layers to today's (upgrade_proto.cpp: UpgradeV0PaddingLayers, UpgradeV0LayerParameter)."""
+"""V0 nets, whose ``layers`` each hold a ``layer``, brought to V1 (BVLC/caffe upgrade_proto.cpp, UpgradeV0Net)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from ristretto.caffe.edit import Edits
-from ristretto.caffe.textproto import Document, Field, Message, Scalar
+from ristretto.caffe.edit import UNIT, Edits
+from ristretto.caffe.textproto import Document, Field, Message
+from ristretto.caffe.view import View
 from ristretto.errors import NetError
 
-V0_TYPES = {
-    "accuracy": "Accuracy",
-    "bnll": "BNLL",
-    "concat": "Concat",
-    "conv": "Convolution",
-    "data": "Data",
-    "dropout": "Dropout",
-    "euclidean_loss": "EuclideanLoss",
-    "flatten": "Flatten",
-    "hdf5_data": "HDF5Data",
-    "hdf5_output": "HDF5Output",
-    "im2col": "Im2col",
-    "images": "ImageData",
-    "infogain_loss": "InfogainLoss",
-    "innerproduct": "InnerProduct",
-    "lrn": "LRN",
-    "multinomial_logistic_loss": "MultinomialLogisticLoss",
-    "pool": "Pooling",
-    "relu": "ReLU",
-    "sigmoid": "Sigmoid",
-    "softmax": "Softmax",
-    "softmax_loss": "SoftmaxWithLoss",
-    "split": "Split",
-    "tanh": "TanH",
-    "window_data": "WindowData",
+V1_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "ACCURACY",
+        "bnll": "BNLL",
+        "concat": "CONCAT",
+        "conv": "CONVOLUTION",
+        "data": "DATA",
+        "dropout": "DROPOUT",
+        "euclidean_loss": "EUCLIDEAN_LOSS",
+        "flatten": "FLATTEN",
+        "hdf5_data": "HDF5_DATA",
+        "hdf5_output": "HDF5_OUTPUT",
+        "im2col": "IM2COL",
+        "images": "IMAGE_DATA",
+        "infogain_loss": "INFOGAIN_LOSS",
+        "innerproduct": "INNER_PRODUCT",
+        "lrn": "LRN",
+        "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",
+        "pool": "POOLING",
+        "relu": "RELU",
+        "sigmoid": "SIGMOID",
+        "softmax": "SOFTMAX",
+        "softmax_loss": "SOFTMAX_LOSS",
+        "split": "SPLIT",
+        "tanh": "TANH",
+        "window_data": "WINDOW_DATA",
+    }
+)
+"""V0's type strings in V1's words (UpgradeV0LayerType)."""
+
+_PARAMS = {
+    "concat": "concat_param",
+    "conv": "convolution_param",
+    "data": "data_param",
+    "dropout": "dropout_param",
+    "hdf5_data": "hdf5_data_param",
+    "images": "image_data_param",
+    "infogain_loss": "infogain_loss_param",
+    "innerproduct": "inner_product_param",
+    "lrn": "lrn_param",
+    "pool": "pooling_param",
+    "window_data": "window_data_param",
 }
-"""Today's type of each V0 type."""
-
-_CONV, _FC, _POOL = ("conv", "convolution_param"), ("innerproduct", "inner_product_param"), ("pool", "pooling_param")
-_DATA, _HDF5, _IMAGES = ("data", "data_param"), ("hdf5_data", "hdf5_data_param"), ("images", "image_data_param")
-_WINDOW, _LRN = ("window_data", "window_data_param"), ("lrn", "lrn_param")
-
-_FIELDS: dict[str, tuple[str, dict[str, str]]] = {
-    "num_output": ("num_output", dict([_CONV, _FC])),
-    "biasterm": ("bias_term", dict([_CONV, _FC])),
-    "weight_filler": ("weight_filler", dict([_CONV, _FC])),
-    "bias_filler": ("bias_filler", dict([_CONV, _FC])),
-    "pad": ("pad", dict([_CONV, _POOL])),
-    "kernelsize": ("kernel_size", dict([_CONV, _POOL])),
-    "group": ("group", dict([_CONV])),
-    "stride": ("stride", dict([_CONV, _POOL])),
-    "pool": ("pool", dict([_POOL])),
-    "dropout_ratio": ("dropout_ratio", {"dropout": "dropout_param"}),
-    "local_size": ("local_size", dict([_LRN])),
-    "alpha": ("alpha", dict([_LRN])),
-    "beta": ("beta", dict([_LRN])),
-    "k": ("k", dict([_LRN])),
-    "source": ("source", dict([_DATA, _HDF5, _IMAGES, _WINDOW, ("infogain_loss", "infogain_loss_param")])),
-    "batchsize": ("batch_size", dict([_DATA, _HDF5, _IMAGES, _WINDOW])),
-    "rand_skip": ("rand_skip", dict([_DATA, _IMAGES])),
-    "shuffle_images": ("shuffle", dict([_IMAGES])),
-    "new_height": ("new_height", dict([_IMAGES])),
-    "new_width": ("new_width", dict([_IMAGES])),
-    "concat_dim": ("concat_dim", {"concat": "concat_param"}),
-    "det_fg_threshold": ("fg_threshold", dict([_WINDOW])),
-    "det_bg_threshold": ("bg_threshold", dict([_WINDOW])),
-    "det_fg_fraction": ("fg_fraction", dict([_WINDOW])),
-    "det_context_pad": ("context_pad", dict([_WINDOW])),
-    "det_crop_mode": ("crop_mode", dict([_WINDOW])),
+_MOVES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "num_output": ("num_output", ("conv", "innerproduct")),
+    "biasterm": ("bias_term", ("conv", "innerproduct")),
+    "weight_filler": ("weight_filler", ("conv", "innerproduct")),
+    "bias_filler": ("bias_filler", ("conv", "innerproduct")),
+    "pad": ("pad", ("conv", "pool")),
+    "kernelsize": ("kernel_size", ("conv", "pool")),
+    "group": ("group", ("conv",)),
+    "stride": ("stride", ("conv", "pool")),
+    "pool": ("pool", ("pool",)),
+    "dropout_ratio": ("dropout_ratio", ("dropout",)),
+    "local_size": ("local_size", ("lrn",)),
+    "alpha": ("alpha", ("lrn",)),
+    "beta": ("beta", ("lrn",)),
+    "k": ("k", ("lrn",)),
+    "source": ("source", ("data", "hdf5_data", "images", "window_data", "infogain_loss")),
+    "batchsize": ("batch_size", ("data", "hdf5_data", "images", "window_data")),
+    "rand_skip": ("rand_skip", ("data", "images")),
+    "shuffle_images": ("shuffle", ("images",)),
+    "new_height": ("new_height", ("images",)),
+    "new_width": ("new_width", ("images",)),
+    "concat_dim": ("concat_dim", ("concat",)),
+    "det_fg_threshold": ("fg_threshold", ("window_data",)),
+    "det_bg_threshold": ("bg_threshold", ("window_data",)),
+    "det_fg_fraction": ("fg_fraction", ("window_data",)),
+    "det_context_pad": ("context_pad", ("window_data",)),
+    "det_crop_mode": ("crop_mode", ("window_data",)),
 }
-"""For each V0 field its name today and the message it lives in, by V0 type."""
+"""V0 field: the V1 field in the type's own parameters, and the types that have it (UpgradeV0LayerParameter)."""
 
-_TRANSFORM = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"}
+_TRANSFORMS = {"scale": "scale", "meanfile": "mean_file", "cropsize": "crop_size", "mirror": "mirror"}
+_DROPPED = frozenset({"new_num", "new_channels"})
+_COMMENT = re.compile(r"#[^\r\n]*")
+_NEWLINE = re.compile(r"\r?\n")
+_INDENT = re.compile(r"[ \t]*")
 
 
-def edit_v0_layers(document: Document, edits: Edits, layers: Sequence[Message]) -> None:
-    """Add the edits that bring all layers of a V0 net to today's form.
+def upgrade_v0(document: Document) -> Document:
+    """A V0 net in V1 form; padding layers are folded into the layers that they pad. Others come back as they are.
+
+    A parameter that its layer's type does not have is kept as a comment; Caffe drops it.
 
     Raises:
-        NetError: a type is none of V0's, or a padding layer feeds anything but a convolution or a pooling.
+        NetError: a type that Caffe never had, or a padding layer that feeds anything but one conv or pool.
     """
-    pads, rewired = _fold_padding(document, layers)
-    for field in document.root.named("layers"):
-        for node in field.values:
-            if not isinstance(node, Message):
-                continue
-            if node.start in pads:
-                edits.remove(field)
-            else:
-                text = _layer_text(document, node, rewired.get(node.start, {}))
-                edits.replace(field.start, field.end, text)
-
-
-def _text(document: Document, node: Scalar | Message) -> str:
-    return " ".join(line.strip() for line in document.text[node.start : node.end].splitlines())
-
-
-def _inner(document: Document, layer: Message) -> Message:
-    inner = layer.first("layer")
-    if not isinstance(inner, Message):
-        _fail(document, layer, "this V0 net has a layer without an inner 'layer'", "write all layers in one form")
-    return inner
-
-
-def _fail(document: Document, node: Message | Scalar, what: str, cure: str) -> NoReturn:
-    line, column = document.position(node.start)
-    raise NetError(what, file=document.file, line=line, column=column, cure=cure)
-
-
-def _word(message: Message, name: str) -> str:
-    node = message.first(name)
-    return node.text if isinstance(node, Scalar) else ""
-
-
-def _words(message: Message, name: str) -> list[str]:
-    return [node.text for node in message.all(name) if isinstance(node, Scalar)]
-
-
-def _fold_padding(document: Document, layers: Sequence[Message]) -> tuple[set[int], dict[int, dict[str, str]]]:
-    """Padding layers become the pad of the layer they feed.
-
-    Returns:
-        where the padding layers start, and for each layer that one feeds {"pad": PAD, "bottom": BLOB}.
-    """
-    maker: dict[str, Message] = {}
-    pads: set[int] = set()
-    rewired: dict[int, dict[str, str]] = {}
-    for layer in layers:
-        inner = _inner(document, layer)
-        if _word(inner, "type") == "padding":
-            pads.add(layer.start)
-        for blob in _words(layer, "bottom"):
-            source = maker.get(blob)
-            if source is None or source.start not in pads:
-                continue
-            if _word(inner, "type") not in ("conv", "pool") or len(_words(layer, "bottom")) != 1:
-                _fail(document, layer, "a padding layer may feed one convolution or pooling only", "use its pad field")
-            pad = _word(_inner(document, source), "pad")
-            rewired[layer.start] = {"pad": pad, "bottom": _words(source, "bottom")[0]}
-        maker.update((blob, layer) for blob in _words(layer, "top"))
-    return pads, rewired
-
-
-def _layer_text(document: Document, layer: Message, padding: dict[str, str]) -> str:
-    """A V0 layer as the text of today's layer, its comments first."""
-    inner = _inner(document, layer)
-    kind = _word(inner, "type")
-    if kind not in V0_TYPES:
-        _fail(document, inner.first("type") or inner, f"there is no V0 layer type '{kind}'", "check the spelling")
-    bottoms = [f'"{padding["bottom"]}"'] if padding else [_text(document, node) for node in layer.all("bottom")]
-    lines = [comment.strip() for comment in re.findall(r"^\s*(#[^\n]*)", document.text[layer.start : layer.end], re.M)]
-    lines += [f"name: {_text(document, node)}" for node in inner.all("name")]
-    lines += [f'type: "{V0_TYPES[kind]}"']
-    lines += [f"bottom: {bottom}" for bottom in bottoms]
-    lines += [f"top: {_text(document, node)}" for node in layer.all("top")]
-    lines += _param_lines(document, inner)
-    for message, fields in _grouped(document, inner, kind, padding).items():
-        lines += [f"{message} {{", *(f"  {field}" for field in fields), "}"]
-    lines += [document.text[field.start : field.end] for field in inner.fields if field.name == "hdf5_output_param"]
-    return "layer {\n" + "".join(f"  {line}\n" for line in lines) + "}"
-
-
-def _param_lines(document: Document, inner: Message) -> list[str]:
-    rates, decays = inner.all("blobs_lr"), inner.all("weight_decay")
-    lines = []
-    for number in range(max(len(rates), len(decays))):
-        parts = [f"lr_mult: {_text(document, rates[number])}"] if number < len(rates) else []
-        parts += [f"decay_mult: {_text(document, decays[number])}"] if number < len(decays) else []
-        lines.append(f"param {{ {' '.join(parts)} }}")
-    return lines
-
-
-def _grouped(document: Document, inner: Message, kind: str, padding: dict[str, str]) -> dict[str, list[str]]:
-    """The layer's remaining fields, by the message that they live in today."""
-    groups: dict[str, list[str]] = {}
-    for field in inner.fields:
-        if field.name in _TRANSFORM:
-            message, name = "transform_param", _TRANSFORM[field.name]
-        elif field.name in _FIELDS and kind in _FIELDS[field.name][1]:
-            name, homes = _FIELDS[field.name]
-            message = homes[kind]
+    layers = View.of(document, "NetParameter").children("layers")
+    if not any(layer.has("layer") for layer in layers):
+        return document
+    paddings = _paddings(layers)
+    edits = Edits(document)
+    for entry in document.root.named("layers"):
+        kept = [
+            view
+            for node in entry.values
+            if isinstance(node, Message) and not _is_padding(view := View(document, node, "V1LayerParameter"))
+        ]
+        if kept:
+            edits.replace_field(entry, [line for view in kept for line in _Layer(view, paddings).lines()])
         else:
-            continue
-        if not (padding and name == "pad"):
-            groups.setdefault(message, []).extend(_lines(document, field, name))
-    if padding:
-        groups.setdefault(dict([_CONV, _POOL])[kind], []).append(f"pad: {padding['pad']}")
-    return groups
+            edits.remove(entry)
+    return edits.apply()
 
 
-def _lines(document: Document, field: Field, name: str) -> list[str]:
-    return [
-        f"{name} {_text(document, value)}" if isinstance(value, Message) else f"{name}: {_text(document, value)}"
-        for value in field.values
-    ]
+def _is_padding(layer: View) -> bool:
+    return layer.child("layer").text("type") == "padding"
+
+
+@dataclass(frozen=True, slots=True)
+class _Padding:
+    """What a padding layer leaves to the layer that it feeds: its pad, in pixels, and its bottom as written."""
+
+    pad: int
+    bottom: str
+
+
+def _paddings(layers: tuple[View, ...]) -> dict[int, _Padding]:
+    """What to fold into each layer, by the layer's place in the text (UpgradeV0PaddingLayers)."""
+    found = {}
+    makers: dict[str, View] = {}
+    for layer in layers:
+        for blob in layer.texts("bottom"):
+            if blob in makers and _is_padding(makers[blob]):
+                found[layer.message.start] = _fold(layer, makers[blob])
+        makers |= dict.fromkeys(layer.texts("top"), layer)
+    return found
+
+
+def _fold(layer: View, padding: View) -> _Padding:
+    kind, bottoms = layer.child("layer").text("type"), padding.message.all("bottom")
+    if kind not in ("conv", "pool"):
+        raise _error(layer, f"a padding layer feeds a layer of type '{kind}'", "only conv and pool can be padded")
+    if len(layer.texts("bottom")) != 1:
+        count = len(layer.texts("bottom"))
+        raise _error(layer, f"a padded layer has one bottom, not {count}", "give it a pad of its own")
+    if len(bottoms) != 1 or len(padding.texts("top")) != 1:
+        raise _error(padding, "a padding layer has one bottom and one top", "mend them")
+    text = padding.document.text[bottoms[0].start : bottoms[0].end]
+    return _Padding(padding.child("layer").integer("pad"), text)
+
+
+def _error(layer: View, what: str, cure: str) -> NetError:
+    """An error about a V0 layer, whose name is an inner field."""
+    place = layer.error(what)
+    name = layer.child("layer").text("name")
+    return NetError(what, cure=cure, file=place.file, line=place.line, column=place.column, layer=name)
+
+
+@dataclass
+class _Item:
+    """A field of the new layer: the comments before it, its lines, the comment behind it."""
+
+    before: list[str]
+    lines: list[str]
+    behind: str = ""
+
+    def rendered(self) -> list[str]:
+        """The lines, comments included."""
+        *lines, last = self.lines
+        return [*self.before, *lines, f"{last}  {self.behind}" if self.behind else last]
+
+
+@dataclass
+class _Group:
+    """A parameter message of the new layer."""
+
+    name: str
+    items: list[_Item] = field(default_factory=list)
+
+    def rendered(self) -> list[str]:
+        """The lines of the message."""
+        return [f"{self.name} {{", *(UNIT + line for item in self.items for line in item.rendered()), "}"]
+
+
+class _Layer:
+    """One entry of ``layers``, on its way to the lines of a V1 layer."""
+
+    def __init__(self, view: View, paddings: Mapping[int, _Padding]) -> None:
+        self.view = view
+        self.text = view.document.text
+        self.padding = paddings.get(view.message.start)
+        self.kind = view.child("layer").text("type")
+        self.content: list[_Item | _Group] = []
+        self.groups: dict[str, _Group] = {}
+        self.last: _Item | None = None
+
+    def lines(self) -> list[str]:
+        comments = self._walk(self.view.message, [], inner=False)
+        if self.padding is not None and not self.view.child("layer").has("pad"):
+            self._group(_PARAMS[self.kind]).items.append(_Item([], [f"pad: {self.padding.pad}"]))
+        content = [line for part in self.content for line in part.rendered()]
+        return ["layers {", *(UNIT + line for line in [*content, *comments]), "}"]
+
+    def _walk(self, message: Message, pending: list[str], *, inner: bool) -> list[str]:
+        """Place every field of a message after the comments pending; gives those that no field follows."""
+        position = message.body_start
+        for entry in message.fields:
+            pending += self._comments(position, entry.start)
+            position = entry.end
+            if entry.name == "layer" and not inner:
+                node = self.view.child("layer").message
+                self.last = None
+                pending += self._comments(entry.name_end, node.start)
+                pending = self._walk(node, pending, inner=True)
+                self.last = None
+                continue
+            item, pending = _Item(pending, []), []
+            (self._place_inner if inner else self._place_outer)(entry, item)
+            self.last = item
+        return pending + self._comments(position, message.body_end)
+
+    def _comments(self, start: int, end: int) -> list[str]:
+        """The comments of a gap between fields; one on the line of the last field goes to that field."""
+        found = []
+        for match in _COMMENT.finditer(self.text, start, end):
+            if self.last is not None and not self.last.behind and "\n" not in self.text[start : match.start()]:
+                self.last.behind = match.group()
+            else:
+                found.append(match.group())
+        return found
+
+    def _group(self, name: str) -> _Group:
+        if name not in self.groups:
+            self.groups[name] = _Group(name)
+            self.content.append(self.groups[name])
+        return self.groups[name]
+
+    def _place_outer(self, entry: Field, item: _Item) -> None:
+        item.lines = self._slice(entry, entry.name)
+        if entry.name == "bottom" and self.padding is not None:
+            item.lines = [f"bottom: {self.padding.bottom}"]
+        self.content.append(item)
+
+    def _place_inner(self, entry: Field, item: _Item) -> None:
+        name, group = entry.name, ""
+        if name in _TRANSFORMS:
+            name, group = _TRANSFORMS[name], "transform_param"
+        elif name in _MOVES and self.kind in _MOVES[name][1]:
+            name, group = _MOVES[name][0], _PARAMS[self.kind]
+        item.lines = self._slice(entry, name)
+        if name == "pad" and self.padding is not None:
+            item.lines = [f"pad: {self.padding.pad}"]
+        elif name == "type":
+            item.lines = [f"type: {self._v1_type()}"]
+        elif not group and self._is_dropped(name):
+            item.lines = [f"# {line}" for line in item.lines]
+        if group:
+            self._group(group).items.append(item)
+        else:
+            self.content.append(item)
+
+    def _is_dropped(self, name: str) -> bool:
+        return name in _MOVES or name in _DROPPED or (name == "hdf5_output_param" and self.kind != "hdf5_output")
+
+    def _v1_type(self) -> str:
+        if self.kind not in V1_TYPES:
+            raise _error(self.view, f"unknown V0 layer type '{self.kind}'", "check the spelling")
+        return V1_TYPES[self.kind]
+
+    def _slice(self, entry: Field, name: str) -> list[str]:
+        """A field's own text under a name, its lines freed from the indentation that they have in the file."""
+        start = self.text.rfind("\n", 0, entry.start) + 1
+        match = _INDENT.match(self.text, start)
+        indent = match.end() - start if match else 0
+        first, *others = _NEWLINE.split(name + self.text[entry.name_end : entry.end])
+        return [first, *(line[min(indent, len(line) - len(line.lstrip())) :] for line in others)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -60,15 +61,21 @@ class Weights:
         return self._by_name.get(name)
 
 
-def read_weights(paths: Sequence[Path]) -> Weights:
+def read_weights(paths: Sequence[Path] | str) -> Weights:
     """Read weights files; layers of later ones override those of earlier ones.
+
+    Arrays of float32 data are read-only views of the mapped file, so that reading costs neither time nor memory
+    beyond the pages that are used.
+
+    Args:
+        paths: the files, or their paths in one string, separated by commas.
 
     Raises:
         WeightsError: a file is missing, damaged, or no weights file.
-        UsageError: an HDF5 file is given and h5py is not installed.
+        UsageError: an HDF5 file is given and h5py is not installed, or the string names no file.
     """
-    layers = [layer for path in paths for layer in _read(path)]
-    return Weights(tuple(layers), tuple(paths))
+    files = split_paths(paths) if isinstance(paths, str) else tuple(paths)
+    return Weights(tuple(layer for path in files for layer in _read(path)), files)
 
 
 def _read(path: Path) -> list[LayerWeights]:
@@ -79,16 +86,20 @@ def _read(path: Path) -> list[LayerWeights]:
                 raise WeightsError("the weights file is empty", file=str(path))
             if start.startswith(HDF5_MAGIC):
                 return [LayerWeights(name, "", blobs) for name, blobs in read_hdf5_layers(path)]
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            if path.is_file():
+                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            else:  # a pipe cannot be mapped
+                data = memoryview(start + file.read())
     except OSError as error:
         what = f"cannot read the weights: {error.strerror or error}"
         raise WeightsError(what, file=str(path), cure="check the path given") from error
     try:
         layers = list(_parse_net(data))
     except WireError as error:
-        what = _recognised(start) or f"damaged or no weights file: {error} (at byte {error.offset})"
+        mistaken = _recognised(start)
+        what = mistaken or f"damaged or no weights file: {error} (at byte {error.offset})"
         cure = "give the .caffemodel that Caffe saved; if it is one, fetch it again"
-        raise WeightsError(what, file=str(path), cure=cure) from error
+        raise WeightsError(what, file=str(path), layer="" if mistaken else error.layer, cure=cure) from error
     if not layers and (_recognised(start) or not start.startswith(_NAME_KEY)):
         what = _recognised(start) or "the file holds no layers"
         raise WeightsError(what, file=str(path), cure="give the .caffemodel that Caffe saved")
@@ -96,8 +107,8 @@ def _read(path: Path) -> list[LayerWeights]:
 
 
 def _recognised(start: bytes) -> str:
-    """What a file is that was given in place of weights, or ""."""
-    text = start.lstrip().lower()
+    """What a file is that was given in place of weights, or "", by its first bytes."""
+    text = start.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "this is a web page, not a weights file"
     if text.startswith(b"version https://git-lfs"):
@@ -106,6 +117,8 @@ def _recognised(start: bytes) -> str:
         return "this is a prototxt, not a weights file"
     if start.startswith(b"PK"):
         return "this is a zip archive, not a weights file"
+    if all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in start):
+        return "this is a text file, not a weights file"
     return ""
 
 
@@ -132,17 +145,26 @@ def _parse_layer(data: memoryview, start: int, end: int, *, name: int, kind: int
     spans: list[tuple[int, int]] = []
     for number, wire, low, high in fields(data, start, end):
         if number == name and wire == BYTES:
-            layer_name = bytes(data[low:high]).decode("utf-8", "replace")
+            layer_name = _decode(data[low:high])
         elif number == kind:
-            layer_type = str(low) if wire == VARINT else bytes(data[low:high]).decode("utf-8", "replace")
+            layer_type = str(low) if wire == VARINT else _decode(data[low:high])
         elif number == blobs and wire == BYTES:
             spans.append((low, high))
+    return LayerWeights(layer_name, layer_type, tuple(_parse_blob(data, *span, layer_name) for span in spans))
+
+
+def _parse_blob(data: memoryview, start: int, end: int, layer: str) -> NDArray[np.float32]:
     try:
-        arrays = tuple(parse_blob(data, low, high) for low, high in spans)
+        return parse_blob(data, start, end)
     except WireError as error:
-        what = f"layer '{layer_name}': {error}"
-        raise WireError(what, error.offset) from error
-    return LayerWeights(layer_name, layer_type, arrays)
+        raise WireError(str(error), error.offset, layer) from error
+    except ValueError as error:  # numpy's refusal: no values, and sizes beside the zero that no array may have
+        raise WireError("a blob has an impossible shape", start, layer) from error
+
+
+def _decode(name: memoryview) -> str:
+    """A name as the tree of a prototxt holds it: bytes that are no UTF-8 are kept as surrogates."""
+    return bytes(name).decode("utf-8", "surrogateescape")
 
 
 def write_caffemodel(path: Path, name: str, layers: Iterable[LayerWeights]) -> None:
@@ -169,7 +191,7 @@ def write_caffemodel(path: Path, name: str, layers: Iterable[LayerWeights]) -> N
 
 
 def _text(number: int, text: str) -> bytes:
-    payload = text.encode("utf-8")
+    payload = text.encode("utf-8", "surrogateescape")
     return prefixed(number, len(payload)) + payload
 
 

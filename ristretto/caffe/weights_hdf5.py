@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from ristretto.errors import UsageError, WeightsError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_MAX_BLOBS = 256
+"""More than any layer has: a number beyond it is damage, not the index of a blob."""
+
+Blobs = tuple[NDArray[np.float32], ...]
 
 
 def import_h5py(file: str) -> Any:
@@ -27,8 +31,11 @@ def import_h5py(file: str) -> Any:
     return h5py
 
 
-def read_hdf5_layers(path: Path) -> list[tuple[str, tuple[NDArray[np.float32], ...]]]:
+def read_hdf5_layers(path: Path) -> list[tuple[str, Blobs]]:
     """The (layer name, blobs) pairs of a .caffemodel.h5. A layer name with slashes is a path of groups.
+
+    Caffe stores a shared parameter once, with the layer that owns it. In the others its place is taken by an array
+    without values, so that the blobs after it keep their numbers.
 
     Raises:
         WeightsError: it is no such file.
@@ -37,18 +44,39 @@ def read_hdf5_layers(path: Path) -> list[tuple[str, tuple[NDArray[np.float32], .
     h5py = import_h5py(str(path))
     try:
         with h5py.File(path, "r") as file:
-            if "data" not in file:
-                raise WeightsError("the HDF5 file has no group 'data'", file=str(path), cure="is it a snapshot?")
+            if not isinstance(file.get("data"), h5py.Group):
+                what = "the HDF5 file holds no weights: it has no group 'data'"
+                raise WeightsError(what, file=str(path), cure="give the .caffemodel.h5 that Caffe saved")
             return _layers(file["data"], "", h5py)
-    except OSError as error:
-        raise WeightsError("damaged HDF5 file", file=str(path), cure="fetch or save it again") from error
+    # What h5py raises for a file whose inside is damaged depends on where the damage is.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"damaged HDF5 file: {reason}", file=str(path), cure="fetch or save it again") from error
 
 
-def _layers(group: Any, name: str, h5py: Any) -> list[tuple[str, tuple[NDArray[np.float32], ...]]]:
-    numbers = sorted(int(key) for key, item in group.items() if key.isdigit() and isinstance(item, h5py.Dataset))
-    blobs = tuple(np.asarray(group[str(number)], np.float32) for number in numbers)
-    found = [(name, blobs)] if blobs else []
+def _layers(group: Any, name: str, h5py: Any) -> list[tuple[str, Blobs]]:
+    """The layers in a group and in the groups inside it; ``name`` is the layer that the group itself stands for."""
+    datasets = {int(key): item for key, item in group.items() if key.isdecimal() and isinstance(item, h5py.Dataset)}
+    found = []
+    if datasets:
+        count = max(datasets) + 1
+        if count > _MAX_BLOBS:
+            message = f"layer '{name}' has a blob {count - 1}"
+            raise ValueError(message)
+        found.append((name, tuple(_blob(datasets[n]) if n in datasets else _absent() for n in range(count))))
     for key, item in group.items():
         if isinstance(item, h5py.Group):
             found += _layers(item, f"{name}/{key}" if name else key, h5py)
     return found
+
+
+def _blob(dataset: Any) -> NDArray[np.float32]:
+    """A dataset's values. What claims a size and stores less would be filled up with zeros, at any cost in memory."""
+    if dataset.chunks is None and dataset.id.get_storage_size() < dataset.nbytes:
+        message = f"{dataset.name} has shape {dataset.shape}, and fewer values are stored"
+        raise ValueError(message)
+    return np.asarray(dataset, np.float32)
+
+
+def _absent() -> NDArray[np.float32]:
+    return np.empty(0, np.float32)

@@ -8,11 +8,17 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 class WireError(ValueError):
-    """Bytes that are no protobuf message; ``offset`` is where they stop making sense."""
+    """Bytes that are no protobuf message.
 
-    def __init__(self, what: str, offset: int) -> None:
+    Attributes:
+        offset: where they stop making sense.
+        layer: the layer that they are part of, or "".
+    """
+
+    def __init__(self, what: str, offset: int, layer: str = "") -> None:
         super().__init__(what)
         self.offset = offset
+        self.layer = layer
 
 
 def read_varint(data: memoryview, position: int, end: int) -> tuple[int, int]:

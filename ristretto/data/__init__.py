@@ -7,6 +7,7 @@ from pathlib import Path
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.npz_source import NpzSource, open_npz
 from ristretto.data.source import Batch, DataSource
+from ristretto.errors import UsageError
 
 __all__ = ["Batch", "DataSource", "NpzSource", "open_data", "open_npz"]
 
@@ -21,9 +22,11 @@ def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int) -> DataSou
 
     Raises:
         DataError: the source is missing or damaged.
-        UsageError: it needs an optional package.
+        UsageError: it needs an optional package, or the seed is negative.
         NetError: the layer's parameters make no sense, or it is of another type.
     """
+    if seed < 0:
+        raise UsageError(f"the seed must not be negative, got {seed}", cure="give 0 or a positive whole number")
     if layer.type == "Data":
         from ristretto.data.database import DatabaseSource
 

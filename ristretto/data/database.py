@@ -13,9 +13,9 @@ import numpy as np
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.datum import BadImageError, Image, parse_datum
 from ristretto.data.records import RecordSource
-from ristretto.data.source import Resolver
+from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
-from ristretto.errors import UsageError
+from ristretto.errors import DataError, UsageError
 
 
 class _Database(Protocol):
@@ -24,52 +24,80 @@ class _Database(Protocol):
     keys: list[bytes]
 
     def get(self, key: bytes) -> bytes | memoryview | None:
-        """The record of a key."""
+        """The record of a key.
+
+        Raises:
+            BadImageError: the database cannot read it.
+        """
 
 
-class _Environment:
-    """An open LMDB environment. A process may open a folder once only, so all sources of a folder share one."""
+class _Shared:
+    """The open handle of a folder. A process may open each one once only, so all sources of a folder share it.
 
-    _opened: ClassVar[WeakValueDictionary[Path, _Environment]] = WeakValueDictionary()
+    Attributes:
+        handle: an lmdb.Environment or a plyvel.DB; closed when the last source of the folder is gone.
+    """
 
-    def __init__(self, path: Path) -> None:
-        self.handle = lmdb.open(str(path), readonly=True, lock=False, subdir=path.is_dir())
+    _opened: ClassVar[WeakValueDictionary[Path, _Shared]] = WeakValueDictionary()
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
 
     @classmethod
-    def of(cls, path: Path) -> _Environment:
-        """The environment of a folder, opened if no source holds it already."""
+    def of(cls, path: Path, open_folder: Callable[[Path], Any]) -> _Shared:
+        """The handle of a folder, opened if no source holds it already."""
         resolved = path.resolve()
-        found = cls._opened.get(resolved) or cls(resolved)
+        found = cls._opened.get(resolved) or cls(open_folder(resolved))
         cls._opened[resolved] = found
         return found
 
 
+def _open_lmdb(path: Path) -> Any:
+    """Open read-only and without a lock, so that a read-only folder will do."""
+    return lmdb.open(str(path), readonly=True, lock=False, subdir=path.is_dir())
+
+
 class _Lmdb:
-    """An LMDB, opened read-only and without a lock so that a read-only folder will do."""
+    """An LMDB."""
 
     def __init__(self, path: Path, resolver: Resolver) -> None:
         self._path, self._resolver = path, resolver
+        file = path / "data.mdb" if path.is_dir() else path
+        if not file.is_file():
+            raise self._error("it holds no data.mdb", "name the folder that does")
         try:
-            self._shared = _Environment.of(path)
-            self._environment = self._shared.handle
-            info = self._environment.info()
-            size = (path / "data.mdb" if path.is_dir() else path).stat().st_size
-            pages = (info["last_pgno"] + 1) * self._environment.stat()["psize"]
-            if size < pages:
+            size = file.stat().st_size
+            if not size:
+                raise self._error("its data.mdb is empty")
+            self._shared = _Shared.of(path, _open_lmdb)
+            environment = self._shared.handle
+            pages = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+            if size < pages:  # LMDB maps the file: to read past its end would end the process
                 raise self._error(f"it is cut short: {size} bytes of {pages}")
-            with self._environment.begin() as transaction:
+            with environment.begin() as transaction:
                 self.keys = list(transaction.cursor().iternext(keys=True, values=False))
-            self._transaction = self._environment.begin(buffers=True)
-        except lmdb.Error as error:
-            raise self._error(str(error)) from error
+            self._transaction = environment.begin(buffers=True)
+        except (lmdb.Error, OSError) as error:
+            raise self._error(_reason(error)) from error
 
-    def _error(self, why: str) -> Exception:
-        return self._resolver.error(f"cannot open the LMDB '{self._path}': {why}", "copy or convert it again")
+    def _error(self, why: str, cure: str = "copy or convert it again") -> DataError:
+        return self._resolver.error(f"cannot open the LMDB '{self._path}': {why}", cure)
 
     def get(self, key: bytes) -> bytes | memoryview | None:
-        """The record of a key."""
-        found: memoryview | None = self._transaction.get(key)
+        """See _Database."""
+        try:
+            found: memoryview | None = self._transaction.get(key)
+        except lmdb.Error as error:
+            what = f"cannot be read ({_reason(error)})"
+            raise BadImageError(what) from error
         return found
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the path and the code that the databases put before it."""
+    detail = error.args[0] if error.args else ""
+    text = detail.decode("utf-8", "replace") if isinstance(detail, bytes) else str(error)
+    return text.rpartition(": ")[2]
 
 
 class _LevelDb:
@@ -82,14 +110,20 @@ class _LevelDb:
             cure = "pip install 'ristretto-fixed-point[leveldb]', or convert the data to LMDB"
             raise UsageError("LevelDB sources need the package plyvel", layer=resolver.layer.name, cure=cure) from error
         try:
-            self._database: Any = plyvel.DB(str(path), create_if_missing=False)
+            self._shared = _Shared.of(path, lambda folder: plyvel.DB(str(folder), create_if_missing=False))
+            self.keys = list(self._shared.handle.iterator(include_value=False))
         except (plyvel.Error, OSError) as error:
-            raise resolver.error(f"cannot open the LevelDB '{path}': {error}", "is backend: LMDB missing?") from error
-        self.keys = list(self._database.iterator(include_value=False))
+            cure = "copy or convert it again, or set backend: LMDB if it is one"
+            raise resolver.error(f"cannot open the LevelDB '{path}': {_reason(error)}", cure) from error
+        self._failures = (plyvel.Error, OSError)
 
     def get(self, key: bytes) -> bytes | memoryview | None:
-        """The record of a key."""
-        found: bytes | None = self._database.get(key)
+        """See _Database."""
+        try:
+            found: bytes | None = self._shared.handle.get(key)
+        except self._failures as error:
+            what = f"cannot be read ({_reason(error)})"
+            raise BadImageError(what) from error
         return found
 
 
@@ -101,11 +135,13 @@ class DatabaseSource(RecordSource):
         self._resolver = Resolver(layer, data_root)
         self._path = self._resolver.find(view.text("source"), "the source")
         self._lmdb = view.text("backend") == "LMDB"
-        if not self._lmdb and (self._path / "data.mdb").exists():
+        holds_lmdb, holds_leveldb = ((self._path / name).exists() for name in ("data.mdb", "CURRENT"))
+        if not self._lmdb and holds_lmdb:
             raise view.error("the source is an LMDB, the layer says LEVELDB", field="backend", cure="set backend: LMDB")
-        self.batch_size = view.integer("batch_size")
-        if self.batch_size < 1:
-            raise view.error("batch_size must be at least 1", field="batch_size", cure="set data_param.batch_size")
+        if self._lmdb and holds_leveldb and not holds_lmdb:
+            cure = "set backend: LEVELDB"
+            raise view.error("the source is a LevelDB, the layer says LMDB", field="backend", cure=cure)
+        self.batch_size = read_batch_size(view)
         self.transform = read_transform(layer, self._resolver)
         self.seed = seed
         self._skip = view.integer("rand_skip") if layer.phase == "TRAIN" else 0
@@ -115,8 +151,7 @@ class DatabaseSource(RecordSource):
         if not self.images:
             raise self._resolver.error(f"the source '{self._path}' holds no records", "fill it, or name another one")
         image, _ = self.read()(0)
-        shape = self.transform.output_shape(image.shape)
-        self.shapes = dict(zip(self.tops, ((self.batch_size, *shape), (self.batch_size,)), strict=False))
+        self.shapes = image_and_label_shapes(layer, self.batch_size, self.transform.output_shape(image.shape))
 
     def _open(self) -> _Database:
         return _Lmdb(self._path, self._resolver) if self._lmdb else _LevelDb(self._path, self._resolver)
@@ -135,11 +170,9 @@ class DatabaseSource(RecordSource):
         def read_one(number: int) -> tuple[Image, float]:
             try:
                 record = database.get(database.keys[number])
-            except lmdb.Error as error:
-                raise self._resolver.error(f"cannot read {self.describe(number)}: {error}", "copy it again") from error
-            if record is None:
-                raise self._resolver.error(f"{self.describe(number)} is in the index and not in the data")
-            try:
+                if record is None:
+                    what = "is in the index and not in the data"
+                    raise BadImageError(what)
                 return parse_datum(record, color)
             except BadImageError as error:
                 raise self._resolver.error(f"{self.describe(number)} {error}", "convert the data again") from error

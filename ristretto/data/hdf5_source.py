@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.caffe.weights_hdf5 import import_h5py
-from ristretto.data.source import Batch, DataSource, Resolver
+from ristretto.data.source import Batch, DataSource, Resolver, read_batch_size
 
 
 class Hdf5Source(DataSource):
@@ -24,43 +27,70 @@ class Hdf5Source(DataSource):
         if layer.view.has("transform_param"):
             cure = "transform the data beforehand and take it out"
             raise layer.view.error("an HDF5Data layer takes no transform_param", field="transform_param", cure=cure)
+        if not layer.tops:
+            raise layer.view.error("an HDF5Data layer needs a top", cure="name the datasets of the files as tops")
         listing = self._resolver.find(view.text("source"), "the list of HDF5 files")
-        names = [line.strip() for line in listing.read_text(encoding="utf-8", errors="replace").splitlines()]
+        names = [line.strip() for line in self._resolver.lines(listing, "the list of HDF5 files")]
         self._files = [self._resolver.find(name, "the HDF5 file") for name in names if name]
         if not self._files:
-            raise self._resolver.error(f"the list '{listing}' names no HDF5 file")
+            raise self._resolver.error(f"the list '{listing}' names no HDF5 file", "write one path a line")
         self._h5py = import_h5py(str(listing))
-        self.batch_size = view.integer("batch_size")
-        if self.batch_size < 1:
-            raise view.error("batch_size must be at least 1", field="batch_size")
+        self.batch_size = read_batch_size(view)
         self._shuffle, self._seed = view.flag("shuffle"), seed
         self.tops = layer.tops
-        self._rows = [self._open(path)[self.tops[0]].shape[0] for path in self._files]
+        self._rows, rows_shape = self._measure()
         self.images = sum(self._rows)
         if not self.images:
-            raise self._resolver.error("the HDF5 files hold no rows")
-        first = self._open(self._files[0])
-        self.shapes = {top: (self.batch_size, *first[top].shape[1:]) for top in self.tops}
+            raise self._resolver.error(f"the HDF5 files of '{listing}' hold no rows", "save some into them")
+        self.shapes = {top: (self.batch_size, *shape) for top, shape in rows_shape.items()}
 
-    def _open(self, path: Path) -> dict[str, NDArray[np.float32]]:
-        """All tops' datasets of a file, in memory as Caffe keeps them."""
+    def _measure(self) -> tuple[list[int], dict[str, tuple[int, ...]]]:
+        """How many rows each file has, and the shape of a row of each top. Reads no data."""
+        counts: list[int] = []
+        expected: dict[str, tuple[int, ...]] = {}
+        for path in self._files:
+            with self._datasets(path) as datasets:
+                counts.append(int(datasets[self.tops[0]].shape[0]))
+                for top, dataset in datasets.items():
+                    shape = tuple(map(int, dataset.shape[1:]))
+                    if expected.setdefault(top, shape) != shape:
+                        wanted = f"{list(expected[top])} as in '{self._files[0]}'"
+                        what = f"'{path}' has rows of shape {list(shape)} in '{top}', not {wanted}"
+                        raise self._resolver.error(what, "list files with rows of one shape")
+        return counts, expected
+
+    @contextmanager
+    def _datasets(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The dataset of each top in an open file; numbers, with equally many rows.
+
+        Raises:
+            DataError: it is no such file, or damaged; also for errors of h5py while the datasets are read.
+        """
         try:
             with self._h5py.File(path, "r") as file:
-                missing = [top for top in self.tops if top not in file]
-                if missing:
-                    held = ", ".join(file)
-                    what = f"'{path}' has no dataset '{missing[0]}'"
-                    raise self._resolver.error(what, f"it holds {held}: name the tops so")
-                arrays = {top: np.asarray(file[top], np.float32) for top in self.tops}
-        except (OSError, TypeError, ValueError) as error:
+                found = {top: file.get(top) for top in self.tops}
+                for top, dataset in found.items():
+                    if not isinstance(dataset, self._h5py.Dataset):
+                        cure = f"it holds {', '.join(file) or 'nothing'}: name the tops so"
+                        raise self._resolver.error(f"'{path}' has no dataset '{top}'", cure)
+                    if dataset.dtype.kind not in "fiub" or not dataset.shape:
+                        what = f"dataset '{top}' of '{path}' is no array of numbers with a row per image"
+                        raise self._resolver.error(what, "save it as a float32 array")
+                if len({dataset.shape[0] for dataset in found.values()}) != 1:
+                    shapes = ", ".join(f"{top} {list(dataset.shape)}" for top, dataset in found.items())
+                    what = f"the datasets of '{path}' have different numbers of rows: {shapes}"
+                    raise self._resolver.error(what, "give each image a row in every dataset")
+                yield found
+        except (OSError, TypeError, ValueError, RuntimeError, KeyError) as error:
             raise self._resolver.error(f"cannot read the HDF5 file '{path}': {error}", "save it again") from error
-        if len({array.shape[0] if array.ndim else -1 for array in arrays.values()}) != 1:
-            shapes = ", ".join(f"{top} {list(array.shape)}" for top, array in arrays.items())
-            raise self._resolver.error(f"the datasets of '{path}' have different numbers of rows: {shapes}")
-        return arrays
 
-    def _row_order(self, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-        """(file, row) pairs of one round."""
+    def _load(self, path: Path) -> dict[str, NDArray[np.float32]]:
+        """All tops' data of a file, in memory as Caffe keeps them."""
+        with self._datasets(path) as datasets:
+            return {top: np.asarray(dataset, np.float32) for top, dataset in datasets.items()}
+
+    def _round(self, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
+        """(file, row) pairs of one round: file after file, shuffled within a file and among the files if at all."""
         files = rng.permutation(len(self._files)) if self._shuffle else np.arange(len(self._files))
         for file in map(int, files):
             rows = rng.permutation(self._rows[file]) if self._shuffle else np.arange(self._rows[file])
@@ -69,18 +99,18 @@ class Hdf5Source(DataSource):
     def batches(self) -> Iterator[Batch]:
         """See DataSource."""
         rng = np.random.default_rng(self._seed)
-        return self._grouped(pair for _ in iter(int, 1) for pair in self._row_order(rng))
+        return self._grouped(pair for generator in repeat(rng) for pair in self._round(generator))
 
     def single_pass(self) -> Iterator[Batch]:
         """See DataSource."""
-        return self._grouped(self._row_order(np.random.default_rng(self._seed)))
+        return self._grouped(self._round(np.random.default_rng(self._seed)))
 
     def _grouped(self, pairs: Iterator[tuple[int, int]]) -> Iterator[Batch]:
         held, arrays = -1, dict[str, NDArray[np.float32]]()
         rows: list[dict[str, NDArray[np.float32]]] = []
         for file, row in pairs:
             if file != held:
-                held, arrays = file, self._open(self._files[file])
+                held, arrays = file, self._load(self._files[file])
             rows.append({top: array[row] for top, array in arrays.items()})
             if len(rows) == self.batch_size:
                 yield _stacked(rows)

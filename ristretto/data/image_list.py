@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.datum import BadImageError, decode_image, planar
 from ristretto.data.records import RecordSource
-from ristretto.data.source import Resolver
+from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
+
+_LABEL = re.compile("-?[0-9]{1,10}")
 
 
 class ImageListSource(RecordSource):
@@ -26,11 +29,10 @@ class ImageListSource(RecordSource):
         self._folder = view.text("root_folder")
         self._size = view.integer("new_height"), view.integer("new_width")
         if (self._size[0] > 0) != (self._size[1] > 0):
-            raise view.error("new_height and new_width go together", field="new_height")
+            cure = "set both or none"
+            raise view.error("new_height and new_width go together", field="new_height", cure=cure)
         self._color = 3 if view.flag("is_color") else 1
-        self.batch_size = view.integer("batch_size")
-        if self.batch_size < 1:
-            raise view.error("batch_size must be at least 1", field="batch_size")
+        self.batch_size = read_batch_size(view)
         self._shuffle = view.flag("shuffle")
         self._skip = view.integer("rand_skip")
         self.transform = read_transform(layer, self._resolver)
@@ -39,20 +41,18 @@ class ImageListSource(RecordSource):
         self._items = self._read_list()
         self.images = len(self._items)
         if not self.images:
-            raise self._resolver.error(f"the image list '{self._list}' names no image")
+            raise self._resolver.error(f"the image list '{self._list}' names no image", "write one 'path label' a line")
         image, _ = self.read()(0)
-        shape = self.transform.output_shape(image.shape)
-        self.shapes = dict(zip(self.tops, ((self.batch_size, *shape), (self.batch_size,)), strict=False))
+        self.shapes = image_and_label_shapes(layer, self.batch_size, self.transform.output_shape(image.shape))
 
     def _read_list(self) -> list[tuple[str, int]]:
         """The (path, label) pairs; the label is what follows the last space, so that paths may hold spaces."""
         items = []
-        text = self._list.read_text(encoding="utf-8", errors="surrogateescape")
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(self._resolver.lines(self._list, "the image list"), 1):
             if not line.strip():
                 continue
             name, _, label = line.rstrip().rpartition(" ")
-            if not name or not label.lstrip("-").isdigit():
+            if not name or not _LABEL.fullmatch(label):
                 what = f"{self._list}:{number}: expected 'path label', found '{line.strip()[:80]}'"
                 raise self._resolver.error(what, "end each line with a space and a whole number")
             items.append((name, int(label)))
@@ -75,8 +75,9 @@ class ImageListSource(RecordSource):
             try:
                 image = decode_image(path.read_bytes(), self._color)
             except (OSError, BadImageError) as error:
+                why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
                 raise self._resolver.error(
-                    f"the image '{path}' {error}", "replace it, or take it off the list"
+                    f"the image '{path}' {why}", "replace it, or take it off the list"
                 ) from error
             return self._resized(image), float(label)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +15,12 @@ from numpy.typing import NDArray
 from ristretto.caffe.netspec import Shape
 from ristretto.data.source import Batch, DataSource
 from ristretto.errors import DataError
+
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy and zipfile raise on damaged files: each layer of the format (zip, deflate, header, data) has its own."""
 
 
 class NpzSource(DataSource):
@@ -60,7 +68,8 @@ def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | N
 
     Args:
         path: the file.
-        wanted: the blobs that the net reads, with the shape its prototxt declares, or None.
+        wanted: the blobs that the net reads, with the shape its prototxt declares, or None. The file may hold more:
+            the same inputs serve nets that read fewer of them.
         batch_size: images per batch; None takes the arrays whole, whatever their shapes.
 
     Raises:
@@ -71,14 +80,18 @@ def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | N
 
 def _load(path: Path, wanted: Mapping[str, Shape | None]) -> dict[str, NDArray[np.float32]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError("it holds one array without a name", file=str(path), cure="write it with numpy.savez")
+        with file:
             missing = [name for name in wanted if name not in file.files]
             if missing:
                 what = f"no array for blob '{missing[0]}'"
-                cure = f"save the arrays under the names {', '.join(wanted)}; the file holds {', '.join(file.files)}"
+                held = ", ".join(file.files) or "nothing"
+                cure = f"save the arrays under the names {', '.join(wanted)}; the file holds {held}"
                 raise DataError(what, file=str(path), cure=cure)
             arrays = {name: np.asarray(file[name]) for name in wanted}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except _DAMAGE as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz file, or damaged"
         raise DataError(f"cannot read the arrays: {why}", file=str(path), cure="write it with numpy.savez") from error
     return {name: _fitting(array, wanted[name], name, path) for name, array in arrays.items()}

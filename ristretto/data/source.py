@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.caffe.view import View
 from ristretto.errors import DataError
 
 Batch = dict[str, NDArray[np.float32]]
@@ -62,16 +63,20 @@ class Resolver:
             what: what it is, for the error.
 
         Raises:
-            DataError: it is in none of the places; the error names them.
+            DataError: it is in none of the places, which the error names, or cannot be looked at.
         """
         if not source:
-            raise self.error(f"no {what} is given", "add it to the layer's parameters")
+            raise self.error(f"{what} is not given", "add it to the layer's parameters")
         tried = [Path(source)]
         if self.data_root is not None and not tried[0].is_absolute():
             tried.append(self.data_root / source)
-        for path in tried:
-            if path.exists():
-                return path
+        try:
+            found = next((path for path in tried if path.exists()), None)
+        except OSError as error:  # a name that is too long, or a folder that may not be entered
+            why = error.strerror or str(error)
+            raise self.error(f"{what} '{source[:200]}' cannot be looked for: {why}", "correct the path") from error
+        if found is not None:
+            return found
         places = " nor ".join(str(path if path.is_absolute() else Path.cwd() / path) for path in tried)
         cure = "correct the path in the prototxt"
         if not tried[0].is_absolute():
@@ -83,7 +88,46 @@ class Resolver:
             cure,
         )
 
+    def lines(self, path: Path, what: str) -> list[str]:
+        """The lines of a text file, without their ends; bytes that are no UTF-8 survive in file names.
+
+        Only the newline ends a line, as for C++: a name may hold any other character that Unicode counts as a break.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            text = path.read_bytes().decode("utf-8", "surrogateescape")
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise self.error(f"cannot read {what} '{path}': {why}", "name a text file") from error
+        return [line.removesuffix("\r") for line in text.split("\n")]
+
     def error(self, what: str, cure: str = "") -> DataError:
         """An error placed at the layer."""
         at = self.layer.view
         return DataError(what, cure=cure, file=at.document.file, line=at.line, layer=self.layer.name)
+
+
+def read_batch_size(view: View) -> int:
+    """The batch_size of a data layer's own parameters, such as data_param.
+
+    Raises:
+        NetError: it is not set, or 0.
+    """
+    size = view.integer("batch_size")
+    if size < 1:
+        raise view.error("batch_size must be at least 1", field="batch_size", cure="set it to the images per batch")
+    return size
+
+
+def image_and_label_shapes(layer: LayerSpec, batch_size: int, image: Shape) -> dict[str, Shape]:
+    """The shapes of the tops of a layer that makes images and, where it has a second top, labels.
+
+    Raises:
+        NetError: it has no top, or more than two (data_layer.hpp, MaxTopBlobs).
+    """
+    if not 1 <= len(layer.tops) <= 2:
+        what = f"a {layer.type} layer has one top for the images and one for the labels, not {len(layer.tops)}"
+        raise layer.view.error(what, field="top", cure="keep two")
+    return dict(zip(layer.tops, ((batch_size, *image), (batch_size,)), strict=False))

@@ -24,7 +24,8 @@ class Transform:
 
     Attributes:
         resolver: for errors placed at the layer.
-        mean: the mean image (c, h, w), or one value per channel (c, 1, 1), or None.
+        mean_image: the mean image (c, h, w), as large as the images before they are cropped, or None.
+        mean_values: one value per channel (c, 1, 1), or one for all (1, 1, 1), or None.
         scale: the factor, applied after the mean is taken off.
         crop: side of the square that is cut out; 0 for none.
         mirror: whether half of the images, drawn by chance, are mirrored (in TEST too, as in Caffe).
@@ -33,7 +34,8 @@ class Transform:
     """
 
     resolver: Resolver
-    mean: NDArray[np.float32] | None
+    mean_image: NDArray[np.float32] | None
+    mean_values: NDArray[np.float32] | None
     scale: float
     crop: int
     mirror: bool
@@ -65,7 +67,7 @@ class Transform:
             DataError: the image does not suit the mean or the crop.
         """
         _, height, width = image.shape
-        mean = self._mean_for(image.shape, name)
+        self._check_mean(image.shape, name)
         mirrored = self.mirror and bool(rng.integers(2))
         rows, columns = slice(None), slice(None)
         if self.crop:
@@ -75,8 +77,10 @@ class Transform:
             top, left = self._corner(height - self.crop, width - self.crop, rng)
             rows, columns = slice(top, top + self.crop), slice(left, left + self.crop)
         values = image[:, rows, columns].astype(np.float32)
-        if mean is not None:
-            values -= mean[:, rows, columns] if mean.shape[1:] != (1, 1) else mean
+        if self.mean_image is not None:
+            values -= self.mean_image[:, rows, columns]
+        if self.mean_values is not None:
+            values -= self.mean_values
         if self.scale != 1:
             values *= np.float32(self.scale)
         return values[:, :, ::-1] if mirrored else values
@@ -86,17 +90,14 @@ class Transform:
             return int(rng.integers(spare_rows + 1)), int(rng.integers(spare_columns + 1))
         return spare_rows // 2, spare_columns // 2
 
-    def _mean_for(self, shape: tuple[int, ...], name: Callable[[], str]) -> NDArray[np.float32] | None:
-        mean = self.mean
-        if mean is None or mean.shape == shape or mean.shape == (1, 1, 1):
-            return mean
-        if mean.shape[1:] == (1, 1):
-            if mean.shape[0] == shape[0]:
-                return mean
-            what = f"{mean.shape[0]} mean_values for {name()} of {shape[0]} channels"
+    def _check_mean(self, shape: tuple[int, ...], name: Callable[[], str]) -> None:
+        if self.mean_image is not None and self.mean_image.shape != shape:
+            mean = list(self.mean_image.shape)
+            what = f"the mean image of shape {mean} does not fit {name()} of shape {list(shape)}"
+            raise self.resolver.error(what, "make the mean file from these images, or use mean_value")
+        if self.mean_values is not None and self.mean_values.size not in (1, shape[0]):
+            what = f"{self.mean_values.size} mean_values for {name()} of {shape[0]} channels"
             raise self.resolver.error(what, "give one mean_value, or one per channel")
-        what = f"the mean image of shape {list(mean.shape)} does not fit {name()} of shape {list(shape)}"
-        raise self.resolver.error(what, "make the mean file from these images, or use mean_value")
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a transformed image."""
@@ -132,19 +133,18 @@ def read_transform(layer: LayerSpec, resolver: Resolver) -> Transform:
             layer=layer.name,
         )
     if view.flag("force_color") and view.flag("force_gray"):
-        raise view.error("force_color and force_gray exclude each other", field="force_gray")
+        raise view.error("force_color and force_gray exclude each other", field="force_gray", cure="keep one")
     values = view.numbers("mean_value")
-    mean: NDArray[np.float32] | None = None
+    image: NDArray[np.float32] | None = None
     if view.has("mean_file"):
         if values:
             raise view.error("mean_file and mean_value exclude each other", field="mean_value", cure="keep one")
-        mean = read_mean(resolver.find(view.text("mean_file"), "the mean file"))
-    elif values:
-        mean = np.array(values, np.float32).reshape(-1, 1, 1)
+        image = read_mean(resolver.find(view.text("mean_file"), "the mean file"))
     color = 3 if view.flag("force_color") else 1 if view.flag("force_gray") else None
     return Transform(
         resolver,
-        mean,
+        image,
+        np.array(values, np.float32).reshape(-1, 1, 1) if values else None,
         view.number("scale"),
         view.integer("crop_size"),
         view.flag("mirror"),

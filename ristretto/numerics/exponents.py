@@ -13,6 +13,12 @@ def ceil_log2(v: float) -> int:
 
     Args:
         v: positive and finite.
+
+    Raises:
+        ValueError: v is not; what a dead layer gets is for the caller to decide.
     """
+    if not 0.0 < v < math.inf:
+        message = f"no power of two bounds {v} from above and below"
+        raise ValueError(message)
     mantissa, n = math.frexp(v)
     return n - 1 if mantissa == 0.5 else n

@@ -17,7 +17,7 @@ _FLOAT32_TINY = 2.0**-126
 
 def _whole(value: object, name: str, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise FormatError(f"{name} must be a whole number, got {value!r}")
+        raise FormatError(f"{name} must be a whole number, got {value!r}", cure=f"give {name} as an int")
     if not low <= value <= high:
         raise FormatError(f"{name} must be in {low}..{high}, got {value}", cure=f"choose {name} in that range")
 
@@ -79,15 +79,16 @@ class DynamicFixedPoint:
         """Saturate, then round onto the grid, in the dtype of x; NaN stays NaN.
 
         The bounds are those of the dtype: above 24 bits float32 rounds the greatest value up to a power of two, as the
-        original's C++ does.
+        original's C++ does, and where the dtype cannot hold a value of the grid at all it becomes infinite.
 
         >>> DynamicFixedPoint(4, 1).quantize(np.array([-9.0, -0.25, 0.75, 9.0])) + 0.0
         array([-4. ,  0. ,  1. ,  3.5])
         """
         dtype = x.dtype
-        saturated = np.clip(x, dtype.type(self.min), dtype.type(self.max))
-        codes = round_to(np.ldexp(saturated, self.fl), rounding, rng)
-        result: NDArray[FloatT] = np.ldexp(codes, -self.fl).astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            saturated = np.clip(x, dtype.type(self.min), dtype.type(self.max))
+            codes = round_to(np.ldexp(saturated, self.fl), rounding, rng)
+            result: NDArray[FloatT] = np.ldexp(codes, -self.fl).astype(dtype, copy=False)
         return result
 
     def encode(
@@ -159,10 +160,9 @@ class Minifloat:
 
     @property
     def max(self) -> float:
-        """The greatest value, at most float32's."""
-        top = (1 << self.exp_bits) - 1 - self.bias
-        exact = math.ldexp(2.0 - math.ldexp(1.0, -self.mant_bits), top)
-        return min(exact, float(np.finfo(np.float32).max))
+        """The greatest value that float32 holds too: with 8 bits the top exponent, 128, is beyond it."""
+        top = min((1 << self.exp_bits) - 1 - self.bias, 127)
+        return math.ldexp(2.0 - math.ldexp(1.0, -self.mant_bits), top)
 
     @property
     def min(self) -> float:
@@ -229,8 +229,9 @@ class PowerOfTwo:
         array([ 0.00390625,  0.25      , -0.5       ,  0.5       ])
         """
         exact = np.asarray(x, np.float64)
-        fraction, exponent = np.frexp(np.abs(exact))
-        if rounding is Rounding.STOCHASTIC:
+        # An infinite value has no exponent; the greatest power that any format may have stands for it.
+        fraction, exponent = np.frexp(np.minimum(np.abs(exact), np.ldexp(1.0, 128)))
+        if Rounding(rounding) is Rounding.STOCHASTIC:
             if rng is None:
                 message = "stochastic rounding needs a random generator"
                 raise ValueError(message)

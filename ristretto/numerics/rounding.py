@@ -78,7 +78,11 @@ def round_to(x: NDArray[FloatT], rounding: Rounding, rng: np.random.Generator | 
         x: any shape.
         rounding: the rule.
         rng: where stochastic rounding draws from; needed for it alone.
+
+    Raises:
+        ValueError: there is no such rule, or stochastic rounding is asked for without a generator.
     """
+    rounding = Rounding(rounding)  # a plain string must not fall through to the last rule
     if rounding is Rounding.HALF_EVEN:
         return round_half_even(x)
     if rounding is Rounding.HALF_AWAY:

@@ -56,7 +56,7 @@ ONE_BOTTOM = (
 )
 TWO_BOTTOMS = (
     Case("scale-by-channels-of-images", scale("axis: 0"), scaled(0, bottoms=2), (SHAPE, (2, 3))),
-    Case("scale-by-like", scale("axis: 0 bias_term: true"), scaled(0, bottoms=2), (SHAPE, SHAPE)),
+    Case("scale-by-like", scale("axis: 0"), scaled(0, bottoms=2), (SHAPE, SHAPE)),
     Case("bias-by-images", bias("axis: 0"), summed(0, bottoms=2), (SHAPE, (2,))),
 )
 
@@ -64,6 +64,7 @@ TWO_BOTTOMS = (
 @cases(
     *ONE_BOTTOM,
     *TWO_BOTTOMS,
+    Case("scale-by-like-bias", scale("axis: 0 bias_term: true"), scaled(0, bottoms=2), (SHAPE, SHAPE)),
     Case("scale-first-axis", scale("axis: 0 bias_term: true"), scaled(0), (SHAPE,)),
     Case("scale-by-rows", scale("axis: -2"), scaled(2, bottoms=2), (SHAPE, (4, 5))),
     Case("scale-by-channels", scale("axis: 1 bias_term: true"), scaled(1, bottoms=2), (SHAPE, (3,))),

@@ -84,13 +84,11 @@ def base_params(layer: LayerSpec, field: str) -> tuple[float, AffineParams]:
 
 
 def clip_bounds(layer: LayerSpec) -> tuple[float, float]:
-    """Least and largest output of a Clip or ReLU6 layer (clip_layer.cpp).
+    """Least and largest output of a Clip layer (clip_layer.cpp).
 
     Raises:
         NetError: a bound is missing, or the bounds are in the wrong order.
     """
-    if layer.type == "ReLU6":
-        return 0.0, 6.0
     view = layer.view.child("clip_param")
     for field in ("min", "max"):
         if not view.has(field):

@@ -164,9 +164,7 @@ def _shapes(layer: LayerSpec, inputs: tuple[Shape, ...], *, transposed: bool) ->
     return LayerShapes((output,) * len(inputs), blobs, macs)
 
 
-@shape_rule(
-    "Convolution", "ConvolutionRistretto", *sorted(DEPTHWISE_TYPES), bottoms=(1, None), tops=(1, None)
-)
+@shape_rule("Convolution", "ConvolutionRistretto", *sorted(DEPTHWISE_TYPES), bottoms=(1, None), tops=(1, None))
 def convolution_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """Shapes of a convolution; weights are (num_output, channels / group, *kernel)."""
     return _shapes(layer, inputs, transposed=False)

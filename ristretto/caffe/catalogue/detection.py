@@ -1,4 +1,4 @@
-"""PriorBox and DetectionOutput of the SSD branch: parameters, shapes and the boxes themselves."""
+"""Detectors: PriorBox and DetectionOutput of the SSD branch, ROIPooling of Fast R-CNN."""
 
 from __future__ import annotations
 
@@ -178,9 +178,13 @@ def detection_params(layer: LayerSpec) -> DetectionParams:
         what = "an overlap that is lowered while boxes are suppressed is not supported"
         raise suppression.error(what, cure="set eta to 1", field="eta")
     background = view.integer("background_label_id")
+    classes = tuple(number for number in range(num_classes) if number != background)
+    if not classes:
+        what = "there is no class beside the background"
+        raise view.error(what, cure="count the background in num_classes", field="num_classes")
     top_k, keep = suppression.integer("top_k"), view.integer("keep_top_k")
     return DetectionParams(
-        classes=tuple(number for number in range(num_classes) if number != background),
+        classes=classes,
         num_classes=num_classes,
         code_type=view.text("code_type"),
         encoded=view.flag("variance_encoded_in_target"),
@@ -209,3 +213,36 @@ def detection_output_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> Laye
             what = f"{meaning} of shape {shape} are not {per_prior} numbers for each of the {count} priors"
             raise layer.view.error(what, cure="check num_classes and the priors", field="bottom")
     return LayerShapes(((1, 1, 1, 7),))
+
+
+@dataclass(frozen=True, slots=True)
+class RoiPoolingParams:
+    """An ROIPoolingParameter (defaults: rbgirshick/caffe-fast-rcnn caffe.proto, ROIPoolingParameter)."""
+
+    pooled: tuple[int, int]
+    spatial_scale: float
+
+
+def roi_pooling_params(layer: LayerSpec) -> RoiPoolingParams:
+    """Read a layer's roi_pooling_param.
+
+    Raises:
+        NetError: the size of the top is not told.
+    """
+    view = layer.view.child("roi_pooling_param")
+    pooled = (view.integer("pooled_h"), view.integer("pooled_w"))
+    if min(pooled) < 1:
+        what = f"pooled_h and pooled_w must be at least 1, found {pooled}"
+        raise view.error(what, field="pooled_h")
+    return RoiPoolingParams(pooled, view.number("spatial_scale"))
+
+
+@shape_rule("ROIPooling", bottoms=(2, 2))
+def roi_pooling_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
+    """For each region (image, x1, y1, x2, y2) of the second bottom the first one pooled to a fixed size."""
+    require_rank(layer, inputs[0], 4, 4)
+    count = inputs[1][0] if inputs[1] else 0
+    if math.prod(inputs[1]) != 5 * count:
+        what = f"regions must be (number, 5), found {inputs[1]}"
+        raise layer.view.error(what, field="bottom")
+    return LayerShapes(((count, inputs[0][1], *roi_pooling_params(layer).pooled),))

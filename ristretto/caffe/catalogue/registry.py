@@ -42,9 +42,7 @@ class _Entry:
 _RULES: dict[str, _Entry] = {}
 
 
-def shape_rule(
-    *types: str, bottoms: Arity = (1, 1), tops: Arity = (1, 1)
-) -> Callable[[ShapeRule], ShapeRule]:
+def shape_rule(*types: str, bottoms: Arity = (1, 1), tops: Arity = (1, 1)) -> Callable[[ShapeRule], ShapeRule]:
     """Register a function as the shape rule of the given layer types.
 
     Args:

@@ -4,35 +4,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ristretto.caffe.catalogue.axes import require_rank
+from ristretto.caffe.catalogue.axes import require_equal_shapes, require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
 from ristretto.caffe.netspec import LayerSpec, Shape
 
 
-def upsample_scale(layer: LayerSpec) -> int:
+def upsample_scale(layer: LayerSpec) -> tuple[int, int]:
     """How often an Upsample layer repeats rows and columns (eric612/Caffe-YOLOv3 upsample_layer.cpp).
 
     Raises:
         NetError: it is less than 1.
     """
     view = layer.view.child("upsample_param")
-    scale = view.integer("scale")
-    if scale < 1:
-        what = f"scale must be at least 1, found {scale}"
+    high, wide = (view.integer(side) if view.has(side) else view.integer("scale") for side in ("scale_h", "scale_w"))
+    if min(high, wide) < 1:
+        what = f"scale must be at least 1, found {min(high, wide)}"
         raise view.error(what, field="scale")
-    return scale
+    return high, wide
+
+
+def _unpooled_size(layer: LayerSpec, shape: Shape) -> tuple[int, int]:
+    """Height and width that an Upsample layer with a mask makes (alexgkendall/caffe-segnet upsample_layer.cpp)."""
+    view = layer.view.child("upsample_param")
+    if view.has("upsample_h") or view.has("upsample_w"):
+        if not (view.has("upsample_h") and view.has("upsample_w")):
+            what = "upsample_h and upsample_w go together"
+            raise view.error(what, cure="give both, or scale", field="upsample_param")
+        return view.integer("upsample_h"), view.integer("upsample_w")
+    high, wide = upsample_scale(layer)
+    return shape[2] * high - view.flag("pad_out_h"), shape[3] * wide - view.flag("pad_out_w")
 
 
 @shape_rule("Upsample", bottoms=(1, 2))
 def upsample_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
-    """Every pixel becomes scale x scale pixels."""
-    if len(inputs) == 2:
-        what = "an Upsample layer with a second bottom, a pooling mask, is not supported"
-        raise layer.view.error(what, cure="only the form with one bottom can be run", field="bottom")
+    """Every pixel becomes scale x scale pixels or, with a mask of a pooling, goes back to where it was the largest."""
     require_rank(layer, inputs[0], 4, 4)
-    scale = upsample_scale(layer)
     n, c, h, w = inputs[0]
-    return LayerShapes(((n, c, h * scale, w * scale),))
+    if len(inputs) == 1:
+        high, wide = upsample_scale(layer)
+        return LayerShapes(((n, c, h * high, w * wide),))
+    require_equal_shapes(layer, inputs)
+    size = _unpooled_size(layer, inputs[0])
+    if min(size) < 1:
+        what = f"nothing is left of a bottom of shape {inputs[0]}"
+        raise layer.view.error(what, field="upsample_param")
+    return LayerShapes(((n, c, *size),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,7 @@ def scale_params(layer: LayerSpec, inputs: tuple[Shape, ...]) -> ScaleParams:
     if len(inputs) == 2:
         axis = canonical_axis(layer, view.integer("axis"), len(first)) if inputs[1] else 0
         if first[axis : axis + len(inputs[1])] != inputs[1]:
-            what = (
-                f"a second bottom of shape {inputs[1]} does not match the axes of {first} from axis {axis} on"
-            )
+            what = f"a second bottom of shape {inputs[1]} does not match the axes of {first} from axis {axis} on"
             raise view.error(what, cure="set axis to the first axis that they share", field="axis")
         return ScaleParams(axis, inputs[1], learned=False, bias_term=bias_term)
     axis = canonical_axis(layer, view.integer("axis"), len(first))

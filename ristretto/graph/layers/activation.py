@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import onnx
 
 from ristretto.caffe.catalogue.activation import (
@@ -59,11 +58,23 @@ def swish(context: LayerContext) -> list[str]:
     return [context.op("Mul", context.inputs[0], context.op("Sigmoid", inner))]
 
 
-@emits("Clip", "ReLU6")
+@emits("Clip")
 def clip(context: LayerContext) -> list[str]:
-    """Saturate to two bounds (clip_layer.cpp); 0 and 6 for ReLU6."""
+    """Saturate to two bounds (clip_layer.cpp)."""
     least, most = clip_bounds(context.layer)
     return [context.op("Clip", context.inputs[0], context.nodes.floats(least), context.nodes.floats(most))]
+
+
+@emits("ReLU6")
+def relu6(context: LayerContext) -> list[str]:
+    """``min(max(x, 0), 6) + negative_slope * min(x, 0)`` (chuanqi305/ssd relu6_layer.cpp)."""
+    slope = context.layer.view.child("relu6_param").number("negative_slope")
+    six = context.nodes.floats(6.0)
+    if slope == 0.0:
+        return [context.op("Clip", context.inputs[0], context.nodes.floats(0.0), six)]
+    below = context.op("Min", context.inputs[0], context.nodes.floats(0.0))
+    above = context.op("Clip", context.inputs[0], context.nodes.floats(0.0), six)
+    return [context.op("Add", above, context.op("Mul", below, context.nodes.floats(slope)))]
 
 
 @emits("AbsVal")
@@ -88,9 +99,9 @@ def power(context: LayerContext) -> list[str]:
     params = power_params(context.layer)
     exponent, inner = params.power, params.inner
     if exponent * inner.scale == 0.0:
-        constant = 1.0 if exponent == 0.0 else math.pow(inner.shift, exponent)
-        value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [constant])
-        return [context.op("ConstantOfShape", context.op("Shape", context.inputs[0]), value=value)]
+        with np.errstate(all="ignore"):  # C's pow knows infinities and no exceptions
+            constant = float(np.power(np.float64(inner.shift), exponent))
+        return [context.op("Expand", context.nodes.floats(constant), context.op("Shape", context.inputs[0]))]
     base = _affine(context, inner)
     return [base if exponent == 1.0 else context.op("Pow", base, context.nodes.floats(exponent))]
 

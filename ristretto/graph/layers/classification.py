@@ -65,9 +65,7 @@ def infogain_loss(context: LayerContext) -> list[str]:
     matrix = context.op("Reshape", context.inputs[2], context.nodes.ints([shape[axis]] * 2))
     # (n, 1, ...) labels make rows (n, 1, ..., classes); the logarithms are brought into that order.
     rows = context.op("Gather", matrix, labels.numbers, axis=0)
-    logarithms = context.op(
-        "Unsqueeze", _logarithm(context, probabilities, _LOG_THRESHOLD), context.nodes.ints([-1])
-    )
+    logarithms = context.op("Unsqueeze", _logarithm(context, probabilities, _LOG_THRESHOLD), context.nodes.ints([-1]))
     order = [len(shape) if position == axis else position for position in range(len(shape))]
     turned = context.op("Transpose", logarithms, perm=[*order, axis])
     sums = context.op("ReduceSum", context.op("Mul", rows, turned), context.nodes.ints([-1]), keepdims=0)
@@ -114,11 +112,11 @@ def accuracy(context: LayerContext) -> list[str]:
     labels = emit_labels(context, context.inputs[1], shape, axis, params.ignore_label)
     own = context.op("GatherElements", context.inputs[0], labels.numbers, axis=axis)
     as_good = context.op("GreaterOrEqual", context.inputs[0], own)
-    rank_ = context.op("Cast", as_good, to=onnx.TensorProto.INT32)
-    rank_ = context.op("ReduceSum", rank_, context.nodes.ints([axis]), keepdims=1)
+    as_good = context.op("Cast", as_good, to=onnx.TensorProto.INT32)
+    place = context.op("ReduceSum", as_good, context.nodes.ints([axis]), keepdims=1)
     # The label's own class is among those counted.
     limit = context.nodes.constant(np.asarray(params.top_k, np.int32))
-    right = context.op("Cast", context.op("LessOrEqual", rank_, limit), to=onnx.TensorProto.FLOAT)
+    right = context.op("Cast", context.op("LessOrEqual", place, limit), to=onnx.TensorProto.FLOAT)
     right = emit_masked(context, right, labels)
     if labels.ignored is None:
         score = context.op("ReduceMean", right, keepdims=0)

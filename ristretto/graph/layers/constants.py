@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import onnx
-
 from ristretto.caffe.catalogue.constants import dummy_fillers
 from ristretto.graph.registry import LayerContext, emits
 
@@ -18,13 +16,10 @@ def parameter(context: LayerContext) -> list[str]:
 def dummy_data(context: LayerContext) -> list[str]:
     """Blobs of one value, or of random numbers that are drawn anew for every batch (dummy_data_layer.cpp)."""
     outputs = []
-    for number, (filler, shape) in enumerate(
-        zip(dummy_fillers(context.layer), context.output_shapes, strict=True)
-    ):
+    for number, (filler, shape) in enumerate(zip(dummy_fillers(context.layer), context.output_shapes, strict=True)):
         seed = float((context.seed + number) % (1 << 24))
         if filler.kind == "constant":
-            value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [filler.value])
-            output = context.op("ConstantOfShape", context.nodes.ints(shape), value=value)
+            output = context.op("Expand", context.nodes.floats(filler.value), context.nodes.ints(shape))
         elif filler.kind == "uniform":
             output = context.op("RandomUniform", shape=shape, low=filler.low, high=filler.high, seed=seed)
         elif filler.kind == "gaussian":

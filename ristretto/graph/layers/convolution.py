@@ -28,9 +28,7 @@ def _blob(context: LayerContext, value: str, shape: Shape, axis: int) -> str:
 
 def _emit(context: LayerContext, op_type: str) -> list[str]:
     params = conv_params(context.layer, context.input_shapes[0])
-    weights = [
-        context.weight(blob, stem) for blob, stem in zip(context.blobs, ("weight", "bias"), strict=False)
-    ]
+    weights = [context.weight(blob, stem) for blob, stem in zip(context.blobs, ("weight", "bias"), strict=False)]
     outputs = []
     for value, shape, output in zip(context.inputs, context.input_shapes, context.output_shapes, strict=True):
         result = context.op(

@@ -1,4 +1,4 @@
-"""PriorBox as a constant, DetectionOutput as ONNX NonMaxSuppression."""
+"""PriorBox as a constant, DetectionOutput as ONNX NonMaxSuppression, ROIPooling as MaxRoiPool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ristretto.caffe.catalogue.detection import (
     detection_params,
     prior_box_params,
     prior_boxes,
+    roi_pooling_params,
 )
 from ristretto.graph.registry import LayerContext, emits
 
@@ -42,6 +43,22 @@ def detection_output(context: LayerContext) -> list[str]:
     return [_rows(context, params, boxes, best, places)]
 
 
+@emits("ROIPooling")
+def roi_pooling(context: LayerContext) -> list[str]:
+    """The maxima of regions cut into bins (rbgirshick/caffe-fast-rcnn roi_pooling_layer.cpp)."""
+    params = roi_pooling_params(context.layer)
+    regions = context.op("Reshape", context.inputs[1], context.nodes.ints([-1, 5]))
+    return [
+        context.op(
+            "MaxRoiPool",
+            context.inputs[0],
+            regions,
+            pooled_shape=params.pooled,
+            spatial_scale=params.spatial_scale,
+        )
+    ]
+
+
 def _count(context: LayerContext) -> int:
     """The number of priors."""
     return context.input_shapes[2][2] // 4
@@ -72,15 +89,13 @@ def _best_of_class(context: LayerContext, params: DetectionParams, scores: str) 
     """Scores (n, classes, priors), of which only the best of each class stay in the race."""
     if params.nms_top_k is None or params.nms_top_k >= _count(context):
         return scores
-    values, places = context.nodes.ops(
-        "TopK", scores, context.nodes.ints([params.nms_top_k]), count=2, axis=2
-    )
+    values, places = context.nodes.ops("TopK", scores, context.nodes.ints([params.nms_top_k]), count=2, axis=2)
     return context.op("ScatterElements", _out_of_race(context, scores), places, values, axis=2)
 
 
 def _out_of_race(context: LayerContext, like: str) -> str:
-    value = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [_LEAST])
-    return context.op("ConstantOfShape", context.op("Shape", like), value=value)
+    """A value of the same shape in which nothing is in the race."""
+    return context.op("Expand", context.nodes.floats(_LEAST), context.op("Shape", like))
 
 
 def _suppressed(context: LayerContext, params: DetectionParams, boxes: str, scores: str) -> str:
@@ -133,8 +148,7 @@ def _rows(context: LayerContext, params: DetectionParams, boxes: str, scores: st
 
 def _image_numbers(context: LayerContext, like: str) -> str:
     """The number of its image in every place of a value (n, k), as a float."""
-    one = onnx.helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [1.0])
-    ones = context.op("ConstantOfShape", context.op("Shape", like), value=one)
+    ones = context.op("Expand", context.nodes.floats(1.0), context.op("Shape", like))
     return context.op("CumSum", ones, context.nodes.ints(0), exclusive=1)
 
 

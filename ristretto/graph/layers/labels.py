@@ -65,9 +65,7 @@ def emit_count(context: LayerContext, ignored: str) -> str:
     return context.op("Max", context.op("ReduceSum", counted, keepdims=0), context.nodes.floats(1.0))
 
 
-def emit_normalized(
-    context: LayerContext, losses: str, labels: Labels, params: LossParams, per_item: int
-) -> str:
+def emit_normalized(context: LayerContext, losses: str, labels: Labels, params: LossParams, per_item: int) -> str:
     """Append the sum of the losses over what the normalization says (loss_layer.cpp, GetNormalizer).
 
     Args:

@@ -62,9 +62,7 @@ def local_response(context: LayerContext) -> list[str]:
     params = lrn_params(context.layer)
     value = context.inputs[0]
     if params.across:
-        return [
-            context.op("LRN", value, size=params.size, alpha=params.alpha, beta=params.beta, bias=params.k)
-        ]
+        return [context.op("LRN", value, size=params.size, alpha=params.alpha, beta=params.beta, bias=params.k)]
     side, pad = params.size, (params.size - 1) // 2
     window = PoolParams("AVE", (side, side), (1, 1), (pad, pad))
     height, width = context.input_shapes[0][2:]

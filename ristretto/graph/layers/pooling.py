@@ -19,8 +19,7 @@ def _overhang(params: PoolParams, size: Pair) -> Pair:
     """How far the last window reaches beyond the image, along height and width; never negative."""
     columns = zip(params.output(size), params.stride, params.kernel, params.pad, size, strict=True)
     high, wide = (
-        max(0, (windows - 1) * stride - pad + kernel - length)
-        for windows, stride, kernel, pad, length in columns
+        max(0, (windows - 1) * stride - pad + kernel - length) for windows, stride, kernel, pad, length in columns
     )
     return high, wide
 

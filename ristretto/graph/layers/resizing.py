@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import onnx
+
 from ristretto.caffe.catalogue.resizing import interp_params, upsample_scale
 from ristretto.graph.registry import LayerContext, emits
 
 
 @emits("Upsample")
 def upsample(context: LayerContext) -> list[str]:
-    """Every pixel repeated along height and width (eric612/Caffe-YOLOv3 upsample_layer.cpp)."""
-    scale = float(upsample_scale(context.layer))
+    """Every pixel repeated along height and width (eric612/Caffe-YOLOv3), or put where a mask says (caffe-segnet)."""
+    if len(context.inputs) == 2:
+        return [_unpooled(context)]
+    high, wide = upsample_scale(context.layer)
     return [
         context.op(
             "Resize",
             context.inputs[0],
             "",
-            context.nodes.floats([1.0, 1.0, scale, scale]),
+            context.nodes.floats([1.0, 1.0, float(high), float(wide)]),
             mode="nearest",
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
         )
     ]
+
+
+def _unpooled(context: LayerContext) -> str:
+    """Zeros, but for the values of the first bottom at the places that the second one names, row by row."""
+    op, ints = context.op, context.nodes.ints
+    channels, height, width = context.output_shapes[0][1:]
+    values, mask = (op("Reshape", value, ints([0, 0, -1])) for value in context.inputs)
+    batch = op("Shape", values, start=0, end=1)
+    empty = op("Expand", context.nodes.floats(0.0), op("Concat", batch, ints([channels, height * width]), axis=0))
+    places = op("Cast", mask, to=onnx.TensorProto.INT64)
+    full = op("ScatterElements", empty, places, values, axis=2)
+    return op("Reshape", full, ints([0, 0, height, width]))
 
 
 @emits("Interp")

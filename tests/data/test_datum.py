@@ -1,0 +1,131 @@
+"""Datums against protobuf's own reader, and images against OpenCV's encoders."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ristretto.caffe.schema import message_class
+from ristretto.data.datum import BadImageError, decode_image, parse_datum
+from tests.data.sources import encoded_datum, jpeg, picture, png, raw_datum
+
+SHAPES = st.tuples(*[st.integers(1, 5)] * 3)
+LABELS = st.integers(-(2**31), 2**31 - 1)
+
+
+@given(arrays.arrays(np.uint8, SHAPES), LABELS)
+def test_bytes_come_back_as_they_were_written(pixels: np.ndarray, label: int) -> None:
+    image, read = parse_datum(raw_datum(pixels, label), None)
+    np.testing.assert_array_equal(image, pixels)
+    assert (image.dtype, read) == (np.uint8, label)
+
+
+@given(arrays.arrays(np.float32, SHAPES, elements=st.floats(-1e9, 1e9, width=32)))
+def test_float_data_comes_back_as_it_was_written(values: np.ndarray) -> None:
+    channels, height, width = values.shape
+    datum = message_class("Datum")(channels=channels, height=height, width=width, float_data=values.ravel().tolist())
+    image, label = parse_datum(datum.SerializeToString(), None)
+    np.testing.assert_array_equal(image, values)
+    assert (image.dtype, label) == (np.float32, 0)
+
+
+def test_packed_float_data_is_read_too() -> None:
+    values = np.arange(4, dtype=np.float32)
+    record = b"\x08\x01\x10\x02\x18\x02" + b"\x32\x10" + values.tobytes()
+    np.testing.assert_array_equal(parse_datum(record, None)[0], values.reshape(1, 2, 2))
+
+
+def test_bytes_win_over_float_data() -> None:
+    datum = message_class("Datum")(channels=1, height=1, width=1, data=b"\x07", float_data=[9.0])
+    assert parse_datum(datum.SerializeToString(), None)[0] == 7
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_datum_or_a_bad_image(record: bytes) -> None:
+    try:
+        image, _ = parse_datum(record, None)
+    except BadImageError:
+        return
+    assert image.ndim == 3
+    assert image.size
+
+
+@given(st.data())
+def test_a_damaged_datum_is_a_datum_or_a_bad_image(data: st.DataObject) -> None:
+    record = bytearray(data.draw(st.sampled_from([raw_datum(picture(1)), encoded_datum(png(picture(2)))])))
+    record[data.draw(st.integers(0, len(record) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        parse_datum(bytes(record[: data.draw(st.integers(0, len(record)))]), None)
+    except BadImageError as error:
+        assert str(error)  # noqa: PT017  either outcome will do, so pytest.raises does not
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"channels": 1, "height": 2, "width": 2, "data": b"abc"}, "states shape [1, 2, 2] and holds 3 values"),
+        ({"channels": 1, "height": 1, "width": 1, "data": b"ab"}, "states shape [1, 1, 1] and holds 2 values"),
+        ({"channels": 1, "height": 2, "width": 2}, "states shape [1, 2, 2] and holds 0 values"),
+        ({"data": b"abc"}, "states shape [0, 0, 0] and holds 3 values"),
+        ({"channels": 1, "height": -1, "width": -1, "data": b"a"}, "states shape [1, -1, -1] and holds 1 values"),
+        ({"encoded": True}, "holds an image that cannot be decoded"),
+        ({"encoded": True, "data": b"no image"}, "holds an image that cannot be decoded"),
+    ],
+    ids=["too few", "too many", "no pixels", "no shape", "negative", "encoded nothing", "encoded junk"],
+)
+def test_what_is_said_of_a_bad_datum(fields: dict[str, object], what: str) -> None:
+    with pytest.raises(BadImageError) as raised:
+        parse_datum(message_class("Datum")(**fields).SerializeToString(), None)
+    assert str(raised.value) == what
+
+
+def test_what_is_said_of_a_record_that_is_no_datum() -> None:
+    with pytest.raises(BadImageError) as raised:
+        parse_datum(raw_datum(picture(0))[:-10], None)
+    assert str(raised.value).startswith("is no Datum (a field claims 360 bytes where")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+@pytest.mark.parametrize("encode", [png, jpeg])
+def test_a_truncated_image_is_refused_and_not_filled_up(encode, share: float) -> None:
+    whole = encode(picture(3, 40, 40))
+    with pytest.raises(BadImageError, match="^holds an image that cannot be decoded$"):
+        decode_image(whole[: int(len(whole) * share)], None)
+
+
+def test_a_png_keeps_its_pixels_blue_first() -> None:
+    image = picture(4)
+    np.testing.assert_array_equal(decode_image(png(image), None), image.transpose(2, 0, 1))
+
+
+def test_channels_are_as_the_file_has_them_or_as_forced() -> None:
+    gray, alpha = picture(5)[:, :, 0], np.dstack([picture(5), picture(6)[:, :, :1]])
+    read = {(name, color): decode_image(png(image), color).shape[0] for name, image in (("gray", gray), ("alpha", alpha))
+            for color in (None, 1, 3)}  # fmt: skip
+    assert read == {
+        ("gray", None): 1, ("gray", 1): 1, ("gray", 3): 3, ("alpha", None): 4, ("alpha", 1): 1, ("alpha", 3): 3
+    }  # fmt: skip
+
+
+def test_forced_gray_weighs_the_channels_as_opencv_does() -> None:
+    image = picture(7)
+    blue, green, red = image.astype(np.float64).transpose(2, 0, 1)
+    expected = 0.114 * blue + 0.587 * green + 0.299 * red
+    np.testing.assert_allclose(decode_image(png(image), 1)[0], expected, rtol=0, atol=0.51)
+
+
+def test_a_jpeg_forced_to_gray_is_the_gray_of_its_colors() -> None:
+    smooth = cv2.GaussianBlur(picture(8, 32, 32), (0, 0), 4)
+    gray, color = decode_image(jpeg(smooth), 1), decode_image(jpeg(smooth), 3)
+    assert gray.shape == (1, 32, 32)
+    expected = cv2.cvtColor(np.ascontiguousarray(color.transpose(1, 2, 0)), cv2.COLOR_BGR2GRAY)
+    np.testing.assert_allclose(gray[0].astype(float), expected, rtol=0, atol=2)  # libjpeg gives its own luma
+
+
+def test_sixteen_bits_per_channel_are_refused() -> None:
+    with pytest.raises(BadImageError, match="^has uint16 pixels, 8 bits are needed$"):
+        decode_image(png(picture(9).astype(np.uint16) * 200), None)
