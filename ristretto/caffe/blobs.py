@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.wire import BYTES, FIXED32, FIXED64, VARINT, WireError, fields, prefixed, read_varint, signed64, varint
+from ristretto.caffe.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    WireError,
+    fields,
+    prefixed,
+    read_varint,
+    signed64,
+    varint,
+)
 
 _LEGACY = {1: 0, 2: 1, 3: 2, 4: 3}
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8

@@ -133,9 +133,7 @@ def build_net(document: Document, state: NetState | None = None) -> NetSpec:
         for index, view, tops, reads, writes in wired
     )
     finals = {blob: names[versions[-1]] for blob, versions in blobs.versions.items()}
-    return NetSpec(
-        root.text("name"), state.phase, document.file, specs, finals, tuple(sorted(blobs.available))
-    )
+    return NetSpec(root.text("name"), state.phase, document.file, specs, finals, tuple(sorted(blobs.available)))
 
 
 def _included(views: Iterable[View], state: NetState) -> list[tuple[int, View]]:

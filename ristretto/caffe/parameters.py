@@ -1,4 +1,4 @@
-"""The weights that each layer of a net uses: found by name, checked against the shapes, shared where the net says so."""
+"""The weights of each layer: found by name, checked against the shapes, shared where the net says so."""
 
 from __future__ import annotations
 
@@ -96,9 +96,7 @@ def _stripped(shape: Shape) -> Shape:
     return shape[start:]
 
 
-def _shaped(
-    layer: LayerSpec, blob: NDArray[np.float32], shape: Shape, position: int, file: str
-) -> NDArray[np.float32]:
+def _shaped(layer: LayerSpec, blob: NDArray[np.float32], shape: Shape, position: int, file: str) -> NDArray[np.float32]:
     if _stripped(blob.shape) != _stripped(shape) or blob.size != math.prod(shape):
         what = f"blob {position} in the weights file has shape {list(blob.shape)}, the layer expects {list(shape)}"
         cure = "use the prototxt the weights were trained with, or rename the layer"

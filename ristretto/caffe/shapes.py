@@ -104,9 +104,7 @@ def _require_known_types(net: NetSpec) -> None:
     types = {layer.type: layer for layer in reversed(unknown)}
     if len(types) == 1:
         layer_shapes(unknown[0], ())
-    listed = "; ".join(
-        f"'{kind}' (layer '{layer.name}'{_hint(kind)})" for kind, layer in sorted(types.items())
-    )
+    listed = "; ".join(f"'{kind}' (layer '{layer.name}'{_hint(kind)})" for kind, layer in sorted(types.items()))
     raise NetError(f"{len(types)} unknown layer types: {listed}", file=net.file)
 
 

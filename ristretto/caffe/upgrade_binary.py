@@ -39,7 +39,7 @@ def upgrade_binary(data: bytes, file: str = "") -> bytes:
         file: its name, for errors.
 
     Raises:
-        WeightsError: the bytes are no NetParameter.
+        WeightsError: the bytes are no NetParameter, or a name or path in it is not UTF-8.
         NetError: the net inside cannot be upgraded.
     """
     try:
@@ -53,7 +53,7 @@ def upgrade_binary(data: bytes, file: str = "") -> bytes:
             net = _with_input_layer(net, file)
         else:
             return data
-    except (WireError, DecodeError, UnicodeDecodeError) as error:
+    except (WireError, DecodeError, text_format.ParseError) as error:
         what = f"damaged or no weights file: {error}"
         raise WeightsError(what, file=file, cure="give the .caffemodel that Caffe saved") from error
     added = len(net.layer) - len(blobs)  # 1 where the net's inputs became its first layer

@@ -18,7 +18,7 @@ from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitter_of
 from ristretto.numerics.formats import Format
-from ristretto.numerics.layer_formats import LayerFormats
+from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
 
 _SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
@@ -123,7 +123,7 @@ class _Builder:
         if emitter is None:
             what = f"layers of type '{layer.type}' can be edited but not run"
             raise layer.view.error(what, field="type", cure="take it out for this phase, or run another net")
-        formats = self.simulation.formats.get(layer.name, LayerFormats())
+        formats = self.simulation.formats.get(layer.name, FLOAT_LAYER)
         if formats.input is not None:
             for value in dict.fromkeys(layer.inputs):
                 self._round_in_place(value, formats.input, layer, formats)
@@ -136,6 +136,8 @@ class _Builder:
             blobs=self._rounded_weights(number, formats),
             nodes=self.nodes,
             seed=self.simulation.seed + 7919 * number + 1,
+            formats=formats,
+            rounding=formats.rounding or self.simulation.rounding,
         )
         made = list(emitter(context))
         if formats.output is not None:

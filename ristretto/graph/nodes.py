@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,19 @@ class NodeList:
         """An int64 constant: a scalar, or a vector (shapes, axes, starts)."""
         return self.constant(np.asarray(values, np.int64))
 
+    def body(self, name: str, inputs: Sequence[str], emit: Callable[[], Sequence[str]]) -> onnx.GraphProto:
+        """A subgraph for a Loop or Scan; its constants live in the model around it.
+
+        Args:
+            name: the subgraph's name.
+            inputs: its input values.
+            emit: appends its nodes and returns its outputs.
+        """
+        outer, self.nodes = self.nodes, []
+        outputs = emit()
+        inner, self.nodes = self.nodes, outer
+        return helper.make_graph(inner, name, [_untyped(value) for value in inputs], [_untyped(v) for v in outputs])
+
     def rename(self, old: str, new: str, first_node: int) -> None:
         """Give the value made at or after node number ``first_node`` another name."""
         for node in self.nodes[first_node:]:
@@ -86,3 +99,7 @@ class NodeList:
                 for position, name in enumerate(names):
                     if name == old:
                         names[position] = new
+
+
+def _untyped(value: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None)

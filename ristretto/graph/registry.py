@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.graph.nodes import NodeList
+from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
+from ristretto.numerics.rounding import Rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class LayerContext:
             promised.
         nodes: where to append ONNX nodes.
         seed: for layers that draw random numbers.
+        formats, rounding: the layer's number formats, for the one type that rounds inside (bottoms, weights and tops
+            are rounded outside the emitter).
     """
 
     layer: LayerSpec
@@ -34,6 +38,8 @@ class LayerContext:
     blobs: tuple[NDArray[np.float32], ...]
     nodes: NodeList
     seed: int = 0
+    formats: LayerFormats = FLOAT_LAYER
+    rounding: Rounding = Rounding.HALF_EVEN
 
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output; an attribute that is None is left out."""

@@ -34,3 +34,7 @@ class LayerFormats:
         """The format of a role."""
         by_role = {"in": self.input, "out": self.output, "params": self.params, "bias": self.bias}
         return by_role[role]
+
+
+FLOAT_LAYER = LayerFormats()
+"""A layer that stays float."""
