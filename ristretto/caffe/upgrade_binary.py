@@ -46,18 +46,17 @@ def upgrade_binary(data: bytes, file: str = "") -> bytes:
         split = _split(memoryview(data))
         net = schema.message_class("NetParameter").FromString(b"".join(split.bare))
         if net.layers:
+            new = _upgraded(net, file)
             blobs = [held for layer, held in zip(net.layers, split.blobs, strict=True) if not _is_padding(layer)]
-            net = _upgraded(net, file)
         elif net.input:
-            blobs = split.blobs
-            net = _with_input_layer(net, file)
+            new, blobs = _with_input_layer(net, file), split.blobs
         else:
             return data
     except (WireError, DecodeError, text_format.ParseError) as error:
         what = f"damaged or no weights file: {error}"
         raise WeightsError(what, file=file, cure="give the .caffemodel that Caffe saved") from error
-    added = len(net.layer) - len(blobs)  # 1 where the net's inputs became its first layer
-    return _joined(net, [[] for _ in range(added)] + blobs)
+    added = len(new.layer) - len(blobs)  # 1 where the net's inputs became its first layer
+    return _joined(new, [[] for _ in range(added)] + blobs)
 
 
 def _split(data: memoryview) -> _Split:

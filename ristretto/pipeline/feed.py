@@ -91,7 +91,7 @@ def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed
     silent = [layer for layer in layers if layer.type not in _READS_ITSELF]
     if silent:
         tops = ", ".join(top for layer in silent for top in layer.tops)
-        what = f"a {silent[0].type} layer has no data of its own"
+        what = f"layers of type {silent[0].type} have no data of their own"
         cure = f"give arrays for {tops} with --inputs data.npz"
         raise UsageError(what, layer=silent[0].name, file=net.file, cure=cure)
     return Feed(tuple(open_data(layer, data_root=data_root, seed=seed) for layer in layers))

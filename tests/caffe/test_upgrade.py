@@ -444,6 +444,14 @@ def test_a_binary_net_saved_without_the_shapes_of_its_inputs() -> None:
     assert [(layer.name, len(layer.blobs)) for layer in new.layer] == [("a", 1)]
 
 
+def test_a_binary_net_that_mixes_the_forms() -> None:
+    net = message_class("NetParameter")()
+    net.layers.add(name="a", type="RELU")
+    net.layer.add(name="b", type="ReLU")
+    with pytest.raises(NetError, match="both 'layer' and 'layers'"):
+        upgrade_binary(net.SerializeToString(), "x.caffemodel")
+
+
 @given(st.binary(max_size=60))
 def test_random_bytes_raise_nothing_but_our_error(data: bytes) -> None:
     with contextlib.suppress(RistrettoError):
@@ -473,3 +481,21 @@ def test_upgraded_values_are_protobuf_s(tmp_path: Path) -> None:
     (tmp_path / "new.prototxt").write_text(text)
     names = [layer.text("name") for layer in View.of(parse(text), "NetParameter").children("layer")]
     assert names == [layer.name for layer in message(text).layer]
+
+
+@given(st.data())
+def test_mutated_nets_raise_nothing_but_our_error(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from([V0_NET, V1_NET, INPUT_CASES[0][0], INPUT_CASES[1][0]]))
+    words = ["layer", "layers", "type", "bottom", "'pad1'", '"padding"', "7", "[1, 2]", "{ }", "DATA", "input: 'x'", ""]
+    for _ in range(data.draw(st.integers(1, 3))):
+        match = data.draw(st.sampled_from(list(re.finditer(r"[\w.\"']+|[{}:]", text))))
+        text = text[: match.start()] + data.draw(st.sampled_from(words)) + text[match.end() :]
+    with contextlib.suppress(RistrettoError):
+        new = upgrade_inputs(upgrade_net(parse(text)))
+        assert not needs_upgrade(new)
+
+
+def test_layers_in_list_syntax() -> None:
+    v0 = "layers: [{ layer { type: 'relu' } top: 'a' }, { layer { type: 'padding' } top: 'b' }]"
+    assert upgraded(v0) == "layer {\n  type: \"ReLU\"\n  top: 'a'\n}"
+    assert upgraded("layers: [{ type: RELU }, < type: TANH >]") == 'layer: [{ type: "ReLU" }, < type: "TanH" >]'

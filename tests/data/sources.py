@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -42,6 +43,14 @@ def database_layer(
     return data_layer(
         "Data", f'data_param {{ source: "{source}" batch_size: {batch_size} {more} }}', transform, phase=phase
     )
+
+
+def place(layer: LayerSpec, field: str) -> str:
+    """Where the value of a field stands, as errors say it."""
+    text = layer.view.document.text
+    found = re.search(rf"\b{field}:?\s*", text)
+    assert found
+    return f"net.prototxt:1:{found.end() + 1}"
 
 
 def opened(layer: LayerSpec, root: Path | None = None, *, seed: int = 0) -> DataSource:

@@ -110,7 +110,7 @@ def test_images_of_several_sizes_do_not_share_a_batch(tmp_path: Path) -> None:
 
 def cut(share: float) -> Callable[[Path], None]:
     def make(path: Path) -> None:
-        data = write_lmdb(path, numbered(400)) / "data.mdb"
+        data = write_lmdb(path, [SMALL] * 500) / "data.mdb"
         whole = data.read_bytes()
         data.write_bytes(whole[: int(len(whole) * share)])
 

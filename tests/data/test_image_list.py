@@ -158,7 +158,7 @@ def test_a_list_that_is_a_folder(images: Path) -> None:
 
 @pytest.mark.parametrize("more", ["new_height: 3", "new_width: 3"])
 def test_height_and_width_go_together(images: Path, more: str) -> None:
-    with pytest.raises(NetError, match="layer 'd': new_height and new_width go together; set both or none$"):
+    with pytest.raises(NetError, match=r"layer 'd': new_height and new_width go together; set both or none$"):
         opened(listed(images, FOUR, more))
 
 

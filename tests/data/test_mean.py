@@ -40,19 +40,26 @@ def short(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "what"),
     [
-        (several, "the mean file holds an array of shape [2, 1, 1, 1]; one image (1, channels, height, width) is needed"),
+        (
+            several,
+            "the mean file holds an array of shape [2, 1, 1, 1]; one image (1, channels, height, width) is needed",
+        ),
         (
             short,
             "cannot read the mean file: a blob of shape [1, 1, 2, 2] needs 4 values, the file holds 2; "
             "it must be a .binaryproto",
         ),
-        (lambda path: path.write_bytes(b""), "cannot read the mean file: cannot mmap an empty file; "
-         "it must be a .binaryproto"),
-        (lambda path: path.write_bytes(b"<html>"), "cannot read the mean file: wire type 4 does not exist in a net's "
-         "files; it must be a .binaryproto"),
+        (
+            lambda path: path.write_bytes(b""),
+            "cannot read the mean file: cannot mmap an empty file; it must be a .binaryproto",
+        ),
+        (
+            lambda path: path.write_bytes(b"<html>"),
+            "cannot read the mean file: wire type 4 does not exist in a net's files; it must be a .binaryproto",
+        ),
     ],
     ids=["two images", "values missing", "empty", "junk"],
-)  # fmt: skip
+)
 def test_what_is_said_of_a_file_that_is_no_mean(tmp_path: Path, make, what: str) -> None:
     path = tmp_path / "mean"
     make(path)
@@ -62,5 +69,5 @@ def test_what_is_said_of_a_file_that_is_no_mean(tmp_path: Path, make, what: str)
 
 
 def test_a_folder_is_no_mean_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read the mean file: .*Is a directory"):
+    with pytest.raises(DataError, match=r"cannot read the mean file: .*Is a directory"):
         read_mean(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from ristretto.data import open_data
 from ristretto.errors import DataError, NetError, UsageError
-from tests.data.sources import data_layer, database_layer, first, labels, layer_of, numbered, opened, write_lmdb
+from tests.data.sources import data_layer, database_layer, first, labels, layer_of, numbered, opened, place, write_lmdb
 
 
 def test_another_layer_type_is_told_what_can_be_read() -> None:
@@ -16,14 +16,14 @@ def test_another_layer_type_is_told_what_can_be_read() -> None:
     with pytest.raises(NetError) as raised:
         opened(layer)
     assert str(raised.value) == (
-        "net.prototxt:1:19: layer 'w': a WindowData layer cannot be read; Data, ImageData and HDF5Data can; "
+        f"{place(layer, 'type')}: layer 'w': a WindowData layer cannot be read; Data, ImageData and HDF5Data can; "
         "give the arrays of others with --inputs data.npz"
     )
 
 
 def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
     write_lmdb(tmp_path / "db", numbered(1))
-    with pytest.raises(UsageError, match="^the seed must not be negative, got -1; give 0 or a positive whole number$"):
+    with pytest.raises(UsageError, match=r"^the seed must not be negative, got -1; give 0 or a positive whole number$"):
         open_data(database_layer("db"), data_root=tmp_path, seed=-1)
 
 
@@ -88,14 +88,15 @@ def test_a_name_too_long_for_the_file_system_is_a_users_error() -> None:
         opened(database_layer("n" * 5000))
 
 
-@pytest.mark.parametrize(("tops", "column"), [("", 7), ("a b c", 36)], ids=["none", "three"])
-def test_a_number_of_tops_that_caffe_refuses(tmp_path: Path, tops: str, column: int) -> None:
+@pytest.mark.parametrize(("tops", "field"), [("", "layer"), ("a b c", "top")], ids=["none", "three"])
+def test_a_number_of_tops_that_caffe_refuses(tmp_path: Path, tops: str, field: str) -> None:
     source = write_lmdb(tmp_path / "db", numbered(1))
     parameters = f'data_param {{ source: "{source}" batch_size: 1 backend: LMDB }}'
+    layer = data_layer("Data", parameters, tops=tops)
     with pytest.raises(NetError) as raised:
-        opened(data_layer("Data", parameters, tops=tops))
+        opened(layer)
     assert str(raised.value) == (
-        f"net.prototxt:1:{column}: layer 'd': a Data layer has one top for the images and one for the labels, "
+        f"{place(layer, field)}: layer 'd': a Data layer has one top for the images and one for the labels, "
         f"not {len(tops.split())}; keep two"
     )
 

@@ -66,3 +66,25 @@ def test_stochastic_leaves_whole_numbers_alone() -> None:
 def test_stochastic_needs_a_generator() -> None:
     with pytest.raises(ValueError, match="needs a random generator"):
         round_to(np.zeros(1), Rounding.STOCHASTIC)
+
+
+@given(st.floats(-(2.0**40), 2.0**40), st.integers(0, 2**32))
+def test_stochastic_goes_to_a_neighbour(x: float, seed: int) -> None:
+    result = round_to(np.array([x]), Rounding.STOCHASTIC, np.random.default_rng(seed))[0]
+    assert result in {np.floor(x), np.ceil(x)}
+
+
+def test_a_rule_by_its_name() -> None:
+    """A plain string must not fall through to the stochastic rule."""
+    rng = np.random.default_rng(0)
+    assert round_to(np.array([2.5]), "half_even", rng)[0] == 2  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'nearest' is not a valid Rounding"):
+        round_to(np.zeros(1), "nearest", rng)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rounding", EXPECTED, ids=lambda rounding: rounding.value)
+def test_large_values_are_whole_already(rounding: Rounding) -> None:
+    """From 2**23 on float32 has no fraction, and adding a half to its neighbour below would round."""
+    x = np.array([2.0**23 - 0.5, 2.0**23 + 1, -(2.0**24), 3.0e38], np.float32)
+    np.testing.assert_array_equal(round_to(x[1:], rounding), x[1:])
+    assert round_to(x, rounding)[0] == exact(Fraction(2**24 - 1, 2), rounding)
