@@ -34,7 +34,7 @@ def parse_blob(data: memoryview, start: int, end: int) -> NDArray[np.float32]:
     legacy: dict[int, int] = {}
     shape: tuple[int, ...] | None = None
     parts: dict[int, list[NDArray[Any]]] = {_DATA: [], _DOUBLE_DATA: []}
-    loose: dict[int, list[memoryview]] = {_DATA: [], _DOUBLE_DATA: []}
+    loose = {_DATA: bytearray(), _DOUBLE_DATA: bytearray()}
     for number, wire, low, high in fields(data, start, end):
         if number in _LEGACY and wire == VARINT:
             legacy[_LEGACY[number]] = signed64(low)
@@ -46,20 +46,24 @@ def parse_blob(data: memoryview, start: int, end: int) -> NDArray[np.float32]:
                 raise WireError("packed values do not fill their bytes", low)
             parts[number].append(np.frombuffer(data[low:high], item))
         elif (number, wire) in ((_DATA, FIXED32), (_DOUBLE_DATA, FIXED64)):
-            loose[number].append(data[low:high])
+            loose[number] += data[low:high]
     for number, item in ((_DATA, np.dtype("<f4")), (_DOUBLE_DATA, np.dtype("<f8"))):
         if loose[number]:
-            parts[number].append(np.frombuffer(b"".join(loose[number]), item))
+            parts[number].append(np.frombuffer(loose[number], item))
     if shape is None:
         shape = tuple(legacy.get(axis, 0) for axis in range(4)) if legacy else ()
-    if any(size < 0 for size in shape) or len(shape) > 32:
+    if len(shape) > 32:
+        what = f"a blob has {len(shape)} axes"
+        raise WireError(what, start)
+    if any(size < 0 for size in shape):
         raise WireError(f"a blob has the impossible shape {list(shape)}", start)
     chosen = parts[_DOUBLE_DATA] or parts[_DATA]
     values = chosen[0] if len(chosen) == 1 else np.concatenate(chosen) if chosen else np.empty(0, np.float32)
     wanted = math.prod(shape)
     if values.size != wanted:
         raise WireError(f"a blob of shape {list(shape)} needs {wanted} values, the file holds {values.size}", start)
-    return values.astype(np.float32, copy=False).reshape(shape)
+    with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, as in C++
+        return values.astype(np.float32, copy=False).reshape(shape)
 
 
 def _parse_shape(data: memoryview, start: int, end: int) -> tuple[int, ...]:

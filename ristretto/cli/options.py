@@ -36,7 +36,10 @@ class WeightsType(click.ParamType[Any]):
         """Split at the commas."""
         if isinstance(value, tuple):
             return value
-        return tuple(Path(part) for part in str(value).split(",") if part)
+        paths = tuple(Path(part) for part in str(value).split(",") if part)
+        if not paths:
+            self.fail("no file is given", param, ctx)
+        return paths
 
 
 ROUNDINGS = ("half_even", "half_away", "half_up", "truncate", "stochastic")

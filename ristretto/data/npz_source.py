@@ -80,21 +80,26 @@ def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | N
 
 def _load(path: Path, wanted: Mapping[str, Shape | None]) -> dict[str, NDArray[np.float32]]:
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError("it holds one array without a name", file=str(path), cure="write it with numpy.savez")
-        with file:
-            missing = [name for name in wanted if name not in file.files]
-            if missing:
-                what = f"no array for blob '{missing[0]}'"
-                held = ", ".join(file.files) or "nothing"
-                cure = f"save the arrays under the names {', '.join(wanted)}; the file holds {held}"
-                raise DataError(what, file=str(path), cure=cure)
-            arrays = {name: np.asarray(file[name]) for name in wanted}
+        with path.open("rb") as stream:  # numpy leaves a file open that it opened itself and found damaged
+            arrays = _arrays(np.load(stream, allow_pickle=False), wanted, path)
     except _DAMAGE as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz file, or damaged"
         raise DataError(f"cannot read the arrays: {why}", file=str(path), cure="write it with numpy.savez") from error
     return {name: _fitting(array, wanted[name], name, path) for name, array in arrays.items()}
+
+
+def _arrays(file: object, wanted: Mapping[str, Shape | None], path: Path) -> dict[str, NDArray[np.generic]]:
+    """The wanted arrays of what numpy loaded."""
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise DataError("it holds one array without a name", file=str(path), cure="write it with numpy.savez")
+    with file:
+        missing = [name for name in wanted if name not in file.files]
+        if missing:
+            what = f"no array for blob '{missing[0]}'"
+            held = ", ".join(file.files) or "nothing"
+            cure = f"save the arrays under the names {', '.join(wanted)}; the file holds {held}"
+            raise DataError(what, file=str(path), cure=cure)
+        return {name: np.asarray(file[name]) for name in wanted}
 
 
 def _fitting(array: NDArray[np.generic], declared: Shape | None, name: str, path: Path) -> NDArray[np.float32]:

@@ -1,0 +1,64 @@
+"""The library says nothing, returns values, and raises what the program prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ristretto
+from ristretto.numerics.formats import DynamicFixedPoint
+from tests.cli.runner import MODELS
+
+LENET = MODELS / "digits_lenet"
+
+
+def test_quantize_returns_frozen_values_and_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output = str(tmp_path / "q.prototxt")
+    report = ristretto.quantize(
+        str(LENET / "train_val.prototxt"),
+        str(LENET / "digits_lenet.caffemodel"),
+        model_quantized=output,
+        iterations=2,
+        data_root=str(MODELS),
+    )
+    assert capfd.readouterr() == ("", "")
+    assert report.baseline.images == 100
+    assert Path(output).exists()
+    formats = report.plan.layers["conv1"].params
+    assert isinstance(formats, DynamicFixedPoint)
+    assert formats.bw == report.ladders["conv"].chosen
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report.margin_met = True  # type: ignore[misc]
+
+
+def test_evaluate_and_run() -> None:
+    model, weights = LENET / "train_val.prototxt", LENET / "digits_lenet.caffemodel"
+    result = ristretto.evaluate(model, weights, None, data_root=MODELS)
+    assert result.scored.images == 600
+    assert result.scored.score == pytest.approx(0.985)
+    blobs = ristretto.run(model, [weights], ["ip2", "label"], data_root=MODELS)
+    right = (blobs["ip2"].argmax(axis=1) == blobs["label"]).mean()
+    first = ristretto.evaluate(model, weights, 1, data_root=MODELS).scored.score
+    assert right == pytest.approx(first)
+
+
+def test_partial_last_batch_counts_by_images(tmp_path: Path) -> None:
+    """600 images in batches of 50 and of 64 have the same mean."""
+    text = (LENET / "train_val.prototxt").read_text()
+    uneven = tmp_path / "uneven.prototxt"
+    uneven.write_text(text.replace("batch_size: 50", "batch_size: 64"))
+    scores = [
+        ristretto.evaluate(model, LENET / "digits_lenet.caffemodel", None, data_root=MODELS).scored
+        for model in (LENET / "train_val.prototxt", uneven)
+    ]
+    assert [scored.batches for scored in scores] == [12, 10]
+    assert scores[0].score == pytest.approx(scores[1].score, abs=1e-6)
+    np.testing.assert_allclose(scores[0].outputs["loss"], scores[1].outputs["loss"], rtol=1e-5)
+
+
+def test_errors_are_one_class() -> None:
+    with pytest.raises(ristretto.RistrettoError, match="cannot read the prototxt"):
+        ristretto.quantize("gone.prototxt", "gone.caffemodel")
