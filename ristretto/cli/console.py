@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ristretto.report.events import BatchDone, Event, PassDone, PassStarted
-from ristretto.report.glog import event_messages, glog_line
+from ristretto.report.glog import event_lines, glog_line
 
 Write = Callable[[str], None]
 
@@ -51,8 +51,8 @@ def job_console() -> Iterator[tuple[Callable[[Event], None], Write]]:
 
 def _logger(write: Write, advance: Callable[[Event], None]) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
-        for severity, message in event_messages(event):
-            write(glog_line(severity, message))
+        for line in event_lines(event):
+            write(glog_line(line))
         advance(event)
 
     return listen

@@ -120,7 +120,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.quantize import QuantizeOptions
     from ristretto.pipeline.quantize import quantize as quantize_net
-    from ristretto.report.glog import glog_line, summary_messages
+    from ristretto.report.glog import glog_line, summary_lines
     from ristretto.report.jsonfile import dump, report_to_json
     from ristretto.version import VERSION
 
@@ -135,8 +135,8 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
         check_writable(report_path)
     with job_console() as (listener, write):
         result = quantize_net(options, listener)
-        for message in summary_messages(result):
-            write(glog_line("I", message))
+        for line in summary_lines(result):
+            write(glog_line(line))
     if report_path is not None:
         atomic_write_text(report_path, dump(report_to_json(result, VERSION)))
     if options.model_quantized is not None:

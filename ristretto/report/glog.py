@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from ristretto.report.events import (
@@ -18,13 +19,31 @@ from ristretto.report.events import (
 )
 from ristretto.report.model import Report
 
-_FILE = "quantization.py"
+ORIGINAL = "quantization.cpp"
+OURS = "quantize.py"
 
 
-def glog_line(severity: str, message: str, now: datetime | None = None) -> str:
-    """One line as glog prints it: severity, month and day, time, process, file, message."""
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One message and where it stands.
+
+    Attributes:
+        text: the message.
+        line: the line of the original's quantization.cpp that prints it, for scripts that look for it; 0 for a message
+            that the original does not have.
+        severity: I or W.
+    """
+
+    text: str
+    line: int = 0
+    severity: str = "I"
+
+
+def glog_line(line: LogLine, now: datetime | None = None) -> str:
+    """A line as glog prints it: severity, month and day, time, process, place, message."""
     now = now or datetime.now()
-    return f"{severity}{now:%m%d %H:%M:%S.%f} {os.getpid():5d} {_FILE}] {message}"
+    place = f"{ORIGINAL}:{line.line}" if line.line else f"{OURS}:1"
+    return f"{line.severity}{now:%m%d %H:%M:%S.%f} {os.getpid():5d} {place}] {line.text}"
 
 
 def number(value: float) -> str:
@@ -32,34 +51,29 @@ def number(value: float) -> str:
     return f"{value:g}"
 
 
-def event_messages(event: Event) -> Iterator[tuple[str, str]]:
-    """The (severity, message) pairs of one event."""
+def event_lines(event: Event) -> Iterator[LogLine]:
+    """The log lines of one event."""
     match event:
         case DeviceChosen(asked):
-            yield "I", "Use CPU."
+            yield LogLine("Use CPU.", 98)
             if asked:
-                yield (
-                    "W",
-                    f"--gpu={asked} was asked for: this version has no GPU code, everything runs on the CPU",
-                )
+                text = f"--gpu={asked} was asked for: this version has no GPU code, everything runs on the CPU"
+                yield LogLine(text, severity="W")
         case PassStarted(_, batches):
-            yield "I", f"Running for {batches} iterations."
+            yield LogLine(f"Running for {batches} iterations.", 106)
         case BatchDone(index, outputs):
             for output in outputs:
                 for value in output.values:
-                    yield "I", f"Batch {index}, {output.blob} = {number(value)}"
+                    yield LogLine(f"Batch {index}, {output.blob} = {number(value)}", 136)
         case PassDone(_, loss, outputs):
-            yield "I", f"Loss: {number(loss)}"
+            yield LogLine(f"Loss: {number(loss)}", 141)
             for output in outputs:
-                yield from (("I", message) for message in _means(output))
+                yield from (LogLine(message, 153) for message in _means(output))
         case LengthsChosen(layer, inputs, outputs, params):
-            yield (
-                "I",
-                f"Layer {layer}, integer length input={inputs}, integer length output={outputs}, "
-                f"integer length parameters={params}",
-            )
+            text = f"Layer {layer}, integer length input={inputs}, integer length output={outputs}, "
+            yield LogLine(text + f"integer length parameters={params}", 170)
         case Warned(text):
-            yield "W", text
+            yield LogLine(text, severity="W")
 
 
 def _means(output: Output) -> Iterator[str]:
@@ -71,49 +85,40 @@ def _means(output: Output) -> Iterator[str]:
         yield text
 
 
-def summary_messages(report: Report) -> Iterator[str]:
-    """The summary of a dynamic fixed point job, line by line.
+def summary_lines(report: Report) -> Iterator[LogLine]:
+    """The summary of a dynamic fixed point job.
 
     A group that the net lacks is left out, and a line says so; one whose width was given shows that instead.
     """
-    yield "------------------------------"
-    yield "Network accuracy analysis for"
-    yield "Convolutional (CONV) and fully"
-    yield "connected (FC) layers."
-    yield f"Baseline 32bit float: {number(report.baseline.score)}"
-    yield from _ladder(report, "conv", ("Dynamic fixed point CONV", "weights: "), "CONV weights")
-    yield from _ladder(report, "fc", ("Dynamic fixed point FC", "weights: "), "FC weights")
-    yield from _ladder(report, "activations", ("Dynamic fixed point layer", "activations:"), "layer activations")
-    yield "Dynamic fixed point net:"
+    yield LogLine("------------------------------", 276)
+    yield LogLine("Network accuracy analysis for", 277)
+    yield LogLine("Convolutional (CONV) and fully", 278)
+    yield LogLine("connected (FC) layers.", 279)
+    yield LogLine(f"Baseline 32bit float: {number(report.baseline.score)}", 280)
+    yield from _ladder(report, "conv", ("Dynamic fixed point CONV", "weights: "), 281, "CONV weights")
+    yield from _ladder(report, "fc", ("Dynamic fixed point FC", "weights: "), 287, "FC weights")
+    yield from _ladder(report, "activations", ("Dynamic fixed point layer", "activations:"), 292, "layer activations")
+    yield LogLine("Dynamic fixed point net:", 298)
     ladders = report.ladders
     if "conv" in ladders:
-        yield f"{ladders['conv'].chosen}bit CONV weights,"
+        yield LogLine(f"{ladders['conv'].chosen}bit CONV weights,", 299)
     if "fc" in ladders:
-        yield f"{ladders['fc'].chosen}bit FC weights,"
-    yield f"{ladders['activations'].chosen}bit layer activations:"
-    yield f"Accuracy: {number(report.combined.score)}"
-    yield "Please fine-tune."
+        yield LogLine(f"{ladders['fc'].chosen}bit FC weights,", 300)
+    yield LogLine(f"{ladders['activations'].chosen}bit layer activations:", 301)
+    yield LogLine(f"Accuracy: {number(report.combined.score)}", 302)
+    yield LogLine("Please fine-tune.", 303)
 
 
-def _ladder(report: Report, group: str, heading: tuple[str, str], noun: str) -> Iterator[str]:
+def _ladder(report: Report, group: str, heading: tuple[str, str], line: int, noun: str) -> Iterator[LogLine]:
     ladder = report.ladders.get(group)
     if ladder is None:
         layers = "CONV" if group == "conv" else "FC"
-        yield f"The net has no {layers} layers: {layers} weights are not searched."
+        yield LogLine(f"The net has no {layers} layers: {layers} weights are not searched.")
         return
     if not ladder.trials:
-        yield f"{ladder.chosen}bit {noun} as asked: not searched."
+        yield LogLine(f"{ladder.chosen}bit {noun} as asked: not searched.")
         return
-    yield from heading
+    yield LogLine(heading[0], line)
+    yield LogLine(heading[1], line + 1)
     for trial in ladder.trials:
-        yield f"{trial.bw}bit: \t{number(trial.score)}"
-
-
-def glog_listener(write: Callable[[str], None]) -> Callable[[Event], None]:
-    """A listener that writes every event as glog lines."""
-
-    def listen(event: Event) -> None:
-        for severity, message in event_messages(event):
-            write(glog_line(severity, message))
-
-    return listen
+        yield LogLine(f"{trial.bw}bit: \t{number(trial.score)}", line + 3)

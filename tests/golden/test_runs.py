@@ -18,7 +18,7 @@ from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.evaluate import NetOptions, evaluate, run
 from ristretto.pipeline.quantize import QuantizeOptions, quantize
 from ristretto.report.events import Event
-from ristretto.report.glog import event_messages, summary_messages
+from ristretto.report.glog import event_lines, summary_lines
 from ristretto.report.model import Report
 from tests.golden.shared import SHARED, integer_lengths, messages, needs_shared, summary
 
@@ -106,7 +106,7 @@ def done_over(golden: Run) -> tuple[Report, list[str]]:
     heard: list[str] = []
 
     def listen(event: Event) -> None:
-        heard.extend(message for _, message in event_messages(event))
+        heard.extend(line.text for line in event_lines(event))
 
     options = QuantizeOptions(
         MODELS / f"{golden.model}.prototxt",
@@ -117,7 +117,7 @@ def done_over(golden: Run) -> tuple[Report, list[str]]:
         rounding=Rounding.HALF_AWAY,
     )
     report = quantize(options, listen)
-    return report, [*heard, *summary_messages(report)]
+    return report, [*heard, *(line.text for line in summary_lines(report))]
 
 
 def overwritten_blobs(golden: Run) -> set[str]:
