@@ -13,6 +13,7 @@ from ristretto.decide.choose import LayerRanges
 from ristretto.decide.plan import group_of
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import NetError
+from ristretto.graph.build import Simulation
 from ristretto.pipeline.feed import Feed
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass
@@ -66,8 +67,6 @@ def measure_ranges(
     Raises:
         NetError: a layer does not run in the calibration phase.
     """
-    from ristretto.graph.build import Simulation
-
     net = calibration.net
     measured = [_same_layer(net, layer) for layer in layers]
     values = [value for layer in measured for value in (layer.inputs[0], layer.outputs[0])]
@@ -108,9 +107,11 @@ def suspicious_ranges(ranges: dict[str, LayerRanges]) -> list[str]:
     """A warning for each range that is 0 or not a finite number."""
     warnings = []
     for name, layer in ranges.items():
-        for what, stats in (("input", layer.input), ("output", layer.output), ("weights", layer.params)):
+        parts = (("input", layer.input, False), ("output", layer.output, False), ("weights", layer.params, True))
+        for what, stats, plural in parts:
             if not math.isfinite(stats.abs_max):
-                warnings.append(f"layer '{name}': its {what} holds NaN or infinity")
+                warnings.append(f"layer '{name}': its {what} {'hold' if plural else 'holds'} NaN or infinity")
             elif stats.abs_max == 0:
-                warnings.append(f"layer '{name}': its {what} is all zero, so its format means nothing")
+                verb = "are" if plural else "is"
+                warnings.append(f"layer '{name}': its {what} {verb} all zero, so its format means nothing")
     return warnings
