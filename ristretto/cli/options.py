@@ -59,6 +59,11 @@ rounding = click.option(
     help="How quantized values are rounded. half_away is what the original did on a CPU, half_even on a GPU.",
 )
 score = click.option("--score", metavar="BLOB", help="The blob that decides.  [default: the first output blob]")
+iterations = click.option(
+    "--iterations",
+    type=IterationsType(),
+    help="Batches per score; all scores every image of the TEST source once.  [default: 50; all with --inputs]",
+)
 inputs = click.option(
     "--inputs", type=PATH, metavar="FILE.npz", help="Arrays by blob name, in place of the net's data."
 )
@@ -69,6 +74,13 @@ threads = click.option(
 )
 phase = click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
 report = click.option("--report", type=PATH, metavar="OUT.json", help="Write the report as JSON.")
+
+
+def batches_asked(iterations: int | str | None, inputs: Path | None) -> int | None:
+    """The number of batches that --iterations asks for; None stands for all images once."""
+    if iterations is None:
+        return 50 if inputs is None else None
+    return None if iterations == "all" else int(iterations)
 
 
 def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:

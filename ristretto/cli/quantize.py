@@ -9,9 +9,10 @@ import click
 
 from ristretto.cli.options import (
     PATH,
-    IterationsType,
+    batches_asked,
     data_root,
     inputs,
+    iterations,
     model,
     report,
     rounding,
@@ -39,13 +40,7 @@ _bw = click.IntRange(1, 32)
         required=True,
         help="The kind of number format. Only dynamic_fixed_point can be searched for today.",
     ),
-    click.option(
-        "--iterations",
-        type=IterationsType(),
-        default=50,
-        show_default=True,
-        help="Batches per score; all scores every image of the TEST source once.",
-    ),
+    iterations,
     click.option(
         "--error_margin",
         type=float,
@@ -73,6 +68,7 @@ _bw = click.IntRange(1, 32)
     click.option("--bw_activations", type=_bw, help="Width of layer inputs and outputs; not searched then."),
     rounding,
     score,
+    click.option("--score_script", metavar="MODULE:FUNCTION", help="Your own metric over outputs and labels."),
     inputs,
     data_root,
     click.option(
@@ -127,7 +123,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     if flags["trimming_mode"] != "dynamic_fixed_point":
         what = f"--trimming_mode {flags['trimming_mode']} cannot be searched for yet"
         raise UsageError(what, cure="use dynamic_fixed_point")
-    flags["iterations"] = None if flags["iterations"] == "all" else flags["iterations"]
+    flags["iterations"] = batches_asked(flags["iterations"], flags.get("inputs"))
     flags["rounding"] = Rounding(flags["rounding"])
     flags["also"] = tuple(map(_pair, flags["also"]))
     options = QuantizeOptions(**flags)

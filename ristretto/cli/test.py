@@ -7,19 +7,13 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import IterationsType, model, net_run, optional_weights, report, score
+from ristretto.cli.options import batches_asked, iterations, model, net_run, optional_weights, report, score
 
 
 @click.command(short_help="Score a net, quantized or not.")
 @model
 @optional_weights
-@click.option(
-    "--iterations",
-    type=IterationsType(),
-    default=50,
-    show_default=True,
-    help="Batches to score; all scores every image once.",
-)
+@iterations
 @score
 @report
 @net_run
@@ -40,12 +34,12 @@ def test(**flags: Any) -> int:
     from ristretto.version import VERSION
 
     report_path: Path | None = flags.pop("report")
-    iterations, blob = flags.pop("iterations"), flags.pop("score")
+    batches, blob = batches_asked(flags.pop("iterations"), flags["inputs"]), flags.pop("score")
     if report_path is not None:
         check_writable(report_path)
     options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
     with job_console() as (listener, _):
-        result = evaluate(options, None if iterations == "all" else iterations, blob, listener)
+        result = evaluate(options, batches, blob, listener)
     for name, values in result.scored.outputs.items():
         click.echo(f"{name}: {' '.join(format(value, 'g') for value in values)}")
     if report_path is not None:

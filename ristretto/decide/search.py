@@ -8,6 +8,9 @@ from dataclasses import dataclass
 LADDER = (16, 8, 4, 2, 1)
 """The bit-widths that the original tries, widest first."""
 
+FALLBACK_BW = 32
+"""What is chosen where no width holds: the original's word for "not quantized"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -36,7 +39,7 @@ def descend(
     baseline: float,
     margin: float,
     widths: Sequence[int] = LADDER,
-    fallback: int = 32,
+    fallback: int = FALLBACK_BW,
 ) -> Ladder:
     """Walk from wide to narrow and stop at the first width that misses the margin.
 

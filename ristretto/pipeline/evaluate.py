@@ -70,7 +70,7 @@ def evaluate(
     """
     net, weights, simulation = _load(options)
     blob, blobs = score_blob(net, score), scored_blobs(net, score)
-    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed)
+    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     runner = Runner(net, weights, [net.finals[name] for name in blobs], (), simulation, options.threads)
     runner.prepare(feed.shapes)
     listener(DeviceChosen())

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, declared_shapes
 from ristretto.data import DataSource, open_data, open_npz
-from ristretto.errors import DataError, UsageError
+from ristretto.errors import UsageError
 
 Batch = dict[str, NDArray[np.float32]]
+
+NPZ_BATCH = 50
+"""Images per batch where arrays take the place of a net's own data layers."""
 
 _READS_ITSELF = frozenset({"Data", "ImageData", "HDF5Data"})
 
@@ -67,7 +70,7 @@ def fed_layers(net: NetSpec) -> list[LayerSpec]:
     return [layer for layer in net.layers if layer.type in FED_TYPES]
 
 
-def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed: int) -> Feed:
+def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed: int, batched: bool = False) -> Feed:
     """Open everything a net reads.
 
     Args:
@@ -75,6 +78,8 @@ def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed
         inputs: an npz file that feeds all blobs in place of the net's data layers, or None.
         data_root: a folder for sources whose relative paths do not resolve.
         seed: for shuffling, random crops and mirrors.
+        batched: whether the arrays of an npz file are handed out in batches (of the size that the net declares), or
+            all at once, whatever their shapes.
 
     Raises:
         DataError: a source cannot be read.
@@ -87,7 +92,9 @@ def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed
         for layer in layers:
             shapes = None if layer.type in _READS_ITSELF else declared_shapes(layer)
             declared.update(zip(layer.tops, shapes or (), strict=False))
-        return Feed((open_npz(inputs, declared),))
+        sizes = [shape[0] for shape in declared.values() if shape]
+        size = (sizes[0] if sizes else NPZ_BATCH) if batched else None
+        return Feed((open_npz(inputs, declared, size),))
     silent = [layer for layer in layers if layer.type not in _READS_ITSELF]
     if silent:
         tops = ", ".join(top for layer in silent for top in layer.tops)
@@ -95,13 +102,3 @@ def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed
         cure = f"give arrays for {tops} with --inputs data.npz"
         raise UsageError(what, layer=silent[0].name, file=net.file, cure=cure)
     return Feed(tuple(open_data(layer, data_root=data_root, seed=seed) for layer in layers))
-
-
-def require_images(feed: Feed, net: NetSpec) -> None:
-    """Refuse a feed without a single image.
-
-    Raises:
-        DataError: it is empty.
-    """
-    if feed.images == 0:
-        raise DataError("the data source holds no images", file=net.file)

@@ -18,7 +18,7 @@ from ristretto.caffe.textproto import Document
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.decide.choose import IntegerLengths, LayerRanges, integer_lengths
 from ristretto.decide.plan import Group, QuantPlan, Widths, dynamic_fixed_point_plan, group_of
-from ristretto.decide.search import Ladder, descend, holds
+from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds
 from ristretto.dialects.fields import Dialect
 from ristretto.dialects.prototxt import write_plan
 from ristretto.errors import UsageError
@@ -28,6 +28,7 @@ from ristretto.pipeline.calibrate import Calibration, measure_ranges, quantizabl
 from ristretto.pipeline.feed import Feed, open_feed
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
+from ristretto.pipeline.scorers import Scorer, choose_scorer
 from ristretto.report.events import DeviceChosen, LengthsChosen, Listener, Warned, silent
 from ristretto.report.model import LayerReport, Report, Scored, Settings
 
@@ -49,7 +50,9 @@ class QuantizeOptions:
         dialect: the reader that the prototxt is written for.
         bw_conv_params, bw_fc_params, bw_activations: fixed widths; a group with one is not searched.
         rounding: how the simulation rounds.
-        score: the blob that decides; None takes the first output.
+        score: the blob that decides; None takes the first output. A blob that holds no score, such as the
+            probabilities of a deploy net, is judged by how far it agrees with the float net's.
+        score_script: module:function of the user's own metric (see ``ristretto.pipeline.scorers.Script``).
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
         calibration_phase, calibration_batches: where and how long ranges are measured.
@@ -72,6 +75,7 @@ class QuantizeOptions:
     bw_activations: int | None = None
     rounding: Rounding = Rounding.HALF_EVEN
     score: str | None = None
+    score_script: str | None = None
     inputs: Path | None = None
     data_root: Path | None = None
     calibration_phase: Phase = "TRAIN"
@@ -105,7 +109,7 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     for name, il in lengths.items():
         listener(LengthsChosen(name, il.input, il.output, il.params))
     ladders = _search(job, lengths, baseline.score)
-    chosen = _chosen_widths(ladders)
+    chosen = _chosen_widths(ladders, keep_float=options.preset == "recommended")
     plan = dynamic_fixed_point_plan(lengths, job.groups, chosen)
     combined = job.score(plan, "combined")
     report = _report(job, baseline, ranges, lengths, ladders, plan, combined)
@@ -127,6 +131,7 @@ class _Job:
     calibration: Calibration
     layers: list[LayerSpec]
     blob: str
+    scorer: Scorer | None
     listener: Listener
 
     @property
@@ -135,12 +140,12 @@ class _Job:
 
     def score(self, plan: QuantPlan, purpose: str) -> Scored:
         options = self.options
-        blobs = scored_blobs(self.net, options.score)
         simulation = Simulation(plan.layers, options.rounding, options.seed)
-        finals = [self.net.finals[blob] for blob in blobs]
+        averaged = () if self.scorer is not None else scored_blobs(self.net, options.score)
+        finals = [self.net.finals[blob] for blob in (self.scorer.blobs if self.scorer is not None else averaged)]
         runner = Runner(self.net, self.weights, finals, (), simulation, options.threads)
         start = time.perf_counter()
-        result = run_pass(runner, self.feed, blobs, options.iterations, purpose, self.listener)
+        result = run_pass(runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer)
         seconds = time.perf_counter() - start
         outputs = {output.blob: output.values for output in result.outputs}
         return Scored(result.score(self.blob), outputs, result.images, result.batches, seconds)
@@ -179,10 +184,12 @@ def _open(options: QuantizeOptions, listener: Listener) -> _Job:
     layers = quantizable_layers(net)
     blob = score_blob(net, options.score)
     weights = read_weights(options.weights)
-    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed)
+    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     calibration = _open_calibration(options, document, net, feed)
-    Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
-    return _Job(options, document, net, weights, feed, calibration, layers, blob, listener)
+    shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
+    scorer = choose_scorer(net, shapes, options.score, options.score_script)
+    name = blob if scorer is None else scorer.name
+    return _Job(options, document, net, weights, feed, calibration, layers, name, scorer, listener)
 
 
 def _open_calibration(options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed) -> Calibration:
@@ -216,8 +223,16 @@ def _search(job: _Job, lengths: dict[str, IntegerLengths], baseline: float) -> d
     return ladders
 
 
-def _chosen_widths(ladders: dict[str, Ladder]) -> Widths:
-    chosen = {group: ladder.chosen for group, ladder in ladders.items()}
+def _chosen_widths(ladders: dict[str, Ladder], *, keep_float: bool) -> Widths:
+    """The widths of the combined net.
+
+    A group for which no width held falls back to 32 bits. The original gives it the integer lengths all the same, which
+    saturate; with ``keep_float`` it stays as the partial searches leave it, nearly float.
+    """
+    chosen = {
+        group: None if keep_float and ladder.trials and ladder.chosen == FALLBACK_BW else ladder.chosen
+        for group, ladder in ladders.items()
+    }
     return Widths(chosen.get("conv"), chosen.get("fc"), chosen["activations"])
 
 
@@ -277,7 +292,7 @@ def _report(
 def _suspicious_scores(job: _Job, baseline: Scored, ladders: dict[str, Ladder], combined: Scored) -> list[str]:
     """Signs that the scores say nothing: a loss, a score that never moves, NaN."""
     warnings = []
-    maker = job.net.producer(job.net.finals[job.blob])
+    maker = job.net.producer(job.net.finals[job.blob]) if job.scorer is None else None
     if maker is not None and is_loss(maker.type):
         warnings.append(
             f"the score '{job.blob}' is a loss: a smaller one is better, the search takes a larger one for better; "

@@ -21,6 +21,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    shapes: dict[str, Shape]
     built: BuiltNet
     session: Session
 
@@ -64,9 +65,13 @@ class Runner:
         }
         return values, ranges
 
-    def prepare(self, fed: Mapping[str, Shape]) -> None:
-        """Build for the given input shapes now, so that mistakes show before a long job begins."""
-        self._load(dict(fed))
+    def prepare(self, fed: Mapping[str, Shape]) -> dict[str, Shape]:
+        """Build for the given input shapes now, so that mistakes show before a long job begins.
+
+        Returns:
+            the shape of every value.
+        """
+        return self._load(dict(fed)).shapes
 
     def _load(self, fed: dict[str, Shape]) -> _Loaded:
         key = tuple(sorted(fed.items()))
@@ -82,5 +87,5 @@ class Runner:
                 simulation=self.simulation,
             )
             session = Session(built.model.SerializeToString(), threads=self.threads)
-            self._loaded = {key: _Loaded(built, session)}
+            self._loaded = {key: _Loaded(shapes.values, built, session)}
         return self._loaded[key]

@@ -15,6 +15,7 @@ from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import DataError, UsageError
 from ristretto.pipeline.feed import Batch, Feed
 from ristretto.pipeline.runner import Runner
+from ristretto.pipeline.scorers import Scorer
 from ristretto.report.events import BatchDone, Listener, Output, PassDone, PassStarted
 
 
@@ -79,7 +80,13 @@ def scored_blobs(net: NetSpec, asked: str | None) -> tuple[str, ...]:
 
 
 def run_pass(
-    runner: Runner, feed: Feed, blobs: tuple[str, ...], batches: int | None, purpose: str, listener: Listener
+    runner: Runner,
+    feed: Feed,
+    blobs: tuple[str, ...],
+    batches: int | None,
+    purpose: str,
+    listener: Listener,
+    scorer: Scorer | None = None,
 ) -> PassResult:
     """Run a number of batches, or with None every image once, and average the outputs over the images.
 
@@ -90,6 +97,7 @@ def run_pass(
         batches: how many batches; None for one pass over all images.
         purpose: what the pass is for, for the listener.
         listener: hears every batch.
+        scorer: judges the pass in place of a blob; its score becomes one more output.
 
     Raises:
         DataError: there was no image.
@@ -99,6 +107,8 @@ def run_pass(
     sums: dict[str, NDArray[np.float64]] = {}
     seen: list[dict[str, TensorStats]] = []
     images = count = 0
+    if scorer is not None:
+        scorer.start()
     for batch in _take(feed, batches):
         values, ranges = runner.run(batch)
         size = _images_in(batch)
@@ -108,11 +118,17 @@ def run_pass(
         for blob, mean in means.items():
             sums[blob] = sums[blob] + mean * size if blob in sums else mean * size
         seen.append(ranges)
-        listener(BatchDone(count, _outputs(means, weights)))
+        shown = _outputs(means, weights)
+        if scorer is not None:
+            own = scorer.add({blob: values[runner.net.finals[blob]] for blob in scorer.blobs}, batch)
+            shown += () if own is None else (Output(scorer.name, (own,)),)
+        listener(BatchDone(count, shown))
         images, count = images + size, count + 1
     if not images:
         raise DataError("the data source gave no batch", file=runner.net.file)
     outputs = _outputs({blob: total / images for blob, total in sums.items()}, weights)
+    if scorer is not None:
+        outputs += (Output(scorer.name, (scorer.result(),)),)
     loss = sum(output.loss_weight * sum(output.values) for output in outputs)
     listener(PassDone(purpose, loss, outputs))
     return PassResult(outputs, loss, images, count, merge_stats(seen))
