@@ -9,8 +9,14 @@ from typing import Any
 from ristretto.atomic import atomic_write_bytes, check_writable
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.textproto import Document
-from ristretto.caffe.upgrade import needs_upgrade, upgrade_binary, upgrade_inputs, upgrade_net
-from ristretto.decide.plan import QuantPlan
+from ristretto.caffe.upgrade import (
+    needs_upgrade,
+    upgrade_batch_norm,
+    upgrade_binary,
+    upgrade_inputs,
+    upgrade_net,
+    upgrade_solver,
+)
 from ristretto.decide.plan_file import plan_from_json
 from ristretto.dialects.fields import Dialect
 from ristretto.dialects.prototxt import planned_layers, write_plan
@@ -61,7 +67,7 @@ def _modern(document: Document) -> Document:
 
 
 def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> None:
-    """Bring a net, and its weights file if given, to today's format.
+    """Bring a net or a solver, and the net's weights file if given, to today's format.
 
     Raises:
         RistrettoError: a user's mistake.
@@ -70,7 +76,10 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
         raise UsageError("--weights and --output-weights go together")
     for path in filter(None, (output, output_weights)):
         check_writable(path)
-    atomic_write_bytes(output, upgrade_inputs(_modern(read_prototxt(model))).to_bytes())
+    document = read_prototxt(model)
+    is_net = any(field.name in ("layer", "layers", "input") for field in document.root.fields)
+    new = upgrade_batch_norm(upgrade_inputs(_modern(document))) if is_net else upgrade_solver(document)
+    atomic_write_bytes(output, new.to_bytes())
     if weights is not None and output_weights is not None:
         try:
             data = weights.read_bytes()

@@ -117,6 +117,29 @@ def test_all_types_are_translated() -> None:
     assert set(V1_TYPES.values()) <= set(V2_TYPES)
 
 
+@needs_shared
+def test_types_are_spelled_as_real_nets_spell_them() -> None:
+    nets = (path.read_bytes() for path in SHARED.rglob("*.prototxt"))
+    real = {name.decode() for data in nets for name in re.findall(rb"""\btype\s*:\s*["'](\w+)["']""", data)}
+    spelled = {name for name in real if name.lower() in {known.lower() for known in V2_TYPES.values()}}
+    modern = spelled - set(V1_TYPES)
+    assert len(modern) >= 20
+    assert modern <= set(V2_TYPES.values())
+
+
+def test_a_padding_layer_may_work_in_place() -> None:
+    new = message(
+        upgraded(
+            'layers { layer { name: "a" type: "relu" } bottom: "x" top: "x" }'
+            'layers { layer { name: "p" type: "padding" pad: 3 } bottom: "x" top: "x" }'
+            'layers { layer { name: "c" type: "conv" } bottom: "x" top: "x" }'
+            'layers { layer { name: "r" type: "relu" } bottom: "x" top: "x" }'
+        )
+    )
+    assert [layer.name for layer in new.layer] == ["a", "c", "r"]
+    assert list(new.layer[1].convolution_param.pad) == [3]
+
+
 V1_NET = """\
 # a net
 layers {
@@ -361,8 +384,10 @@ def test_batch_norm_blobs_are_not_learned() -> None:
         'layer { type: "BatchNorm" param { lr_mult: 0 decay_mult: 0 } param { lr_mult: 0 decay_mult: 0 } '
         "param { lr_mult: 0 decay_mult: 0 } }"
     )
-    two = parse('layer { type: "BatchNorm" param { lr_mult: 1 } param { } }')
-    assert upgrade_batch_norm(two) is two
+    two = 'layer { type: "BatchNorm" param { lr_mult: 1 } param { } }'
+    fixed = 'layer { type: "BatchNorm" param: [' + ", ".join(["{ lr_mult: 0 decay_mult: 0.0 }"] * 3) + "] }"
+    for document in (parse(two), parse(fixed), parse(fixed.replace("BatchNorm", "Fork").replace(": 0", ": 1"))):
+        assert upgrade_batch_norm(document) is document
 
 
 def test_the_solver_s_type_becomes_a_string() -> None:
@@ -402,24 +427,24 @@ def test_binary_blobs_go_to_their_layers_though_names_repeat_and_paddings_go() -
     first, second, third = blobs(3)
     net = message_class("NetParameter")(input=["data"], input_dim=[1, 1, 4, 4])
     for name, kind, bottom, held in (
-        ("p", "padding", "data", []),
+        ("same", "innerproduct", "data", [third]),
+        ("p", "padding", "same", []),
         ("same", "conv", "p", [first, second]),
-        ("same", "innerproduct", "same", [third]),
         ("same", "relu", "same", []),
     ):
         layer = net.layers.add(bottom=[bottom], top=[name])
         layer.layer.name, layer.layer.type = name, kind
         layer.layer.blobs.extend(held)
-    net.layers[0].layer.pad = 2
+    net.layers[1].layer.pad = 2
     new = message_class("NetParameter").FromString(upgrade_binary(net.SerializeToString(), "x"))
     assert [(layer.type, list(layer.blobs)) for layer in new.layer] == [
         ("Input", []),
-        ("Convolution", [first, second]),
         ("InnerProduct", [third]),
+        ("Convolution", [first, second]),
         ("ReLU", []),
     ]
-    assert list(new.layer[1].convolution_param.pad) == [2]
-    assert list(new.layer[1].bottom) == ["data"]
+    assert list(new.layer[2].convolution_param.pad) == [2]
+    assert list(new.layer[2].bottom) == ["same"]
 
 
 def test_a_modern_binary_net_keeps_every_byte() -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ristretto.caffe.schema import message_class
 from ristretto.caffe.weights import LayerWeights, Weights, read_weights, write_caffemodel
+from ristretto.caffe.weights_hdf5 import HDF5_MAGIC
 from ristretto.errors import UsageError, WeightsError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -249,6 +250,7 @@ def test_mutated(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
 @same_folder
 @given(st.binary(max_size=200))
 def test_random_bytes(tmp_path: Path, content: bytes) -> None:
+    assume(not content.startswith(HDF5_MAGIC))  # another reader's business, which has tests of its own
     read_or_complain(tmp_path, content)
     read_or_complain(tmp_path, b"\xa2\x06" + content)
 

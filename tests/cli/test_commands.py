@@ -197,6 +197,13 @@ def test_upgrade_brings_an_old_net_to_todays_form(capsys: Capture, tmp_path: Pat
     np.testing.assert_array_equal(np.load(output)["y"], np.maximum(x, 0))
 
 
+def test_upgrade_of_a_solver(capsys: Capture, tmp_path: Path) -> None:
+    old, new = tmp_path / "solver.prototxt", tmp_path / "new.prototxt"
+    old.write_text('net: "n.prototxt"  # the net\nsolver_type: ADAM\n')
+    assert ristretto(capsys, "upgrade", "--model", old, "--output", new).status == 0
+    assert new.read_text() == 'net: "n.prototxt"  # the net\ntype: "Adam"\n'
+
+
 def test_inspect_counts(capsys: Capture) -> None:
     outcome = ristretto(capsys, "inspect", *DEPLOY)
     assert outcome.status == 0
@@ -246,7 +253,13 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
     command += [str(output), "--trimming_mode", "dynamic_fixed_point", "--iterations", "2000"]
     command += ["--report", str(tmp_path / "r.json")]
     for number in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        process = subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            # a test run in the background ignores Ctrl-C, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         assert process.stderr is not None
         process.stderr.readline()
         time.sleep(0.3)

@@ -82,6 +82,7 @@ def test_the_originals_quantized_net_scores_the_same(golden: Run) -> None:
         SHARED / "golden/runs" / golden.name / "quantized.prototxt",
         (MODELS / f"{golden.weights}.caffemodel",),
         rounding=Rounding.HALF_AWAY,
+        threads=1,
     )
     score = evaluate(options, golden.iterations).scored.score
     assert score == pytest.approx(summary(log_of(golden.name))["combined"][0], abs=max(0.003, 1 / golden.images))
@@ -115,6 +116,7 @@ def done_over(golden: Run) -> tuple[Report, list[str]]:
         error_margin=golden.margin,
         preset="original",
         rounding=Rounding.HALF_AWAY,
+        threads=1,
     )
     report = quantize(options, listen)
     return report, [*heard, *(line.text for line in summary_lines(report))]
@@ -219,7 +221,7 @@ def test_float_scores_of_raw_datums_are_exact() -> None:
         ("cifar10_mobilenetv2_small/train_val", "cifar10_mobilenetv2_small/mobilenetv2_small", 8740),
     ]
     for model, weights, right in nets:
-        options = NetOptions(MODELS / f"{model}.prototxt", (MODELS / f"{weights}.caffemodel",))
+        options = NetOptions(MODELS / f"{model}.prototxt", (MODELS / f"{weights}.caffemodel",), threads=1)
         scored = evaluate(options, None).scored
         assert scored.images == 10_000
         assert round(scored.score * 10_000) == right, model
