@@ -17,6 +17,7 @@ from ristretto.caffe.upgrade import (
     upgrade_net,
     upgrade_solver,
 )
+from ristretto.decide.plan import QuantPlan
 from ristretto.decide.plan_file import plan_from_json
 from ristretto.dialects.fields import Dialect
 from ristretto.dialects.prototxt import planned_layers, write_plan
