@@ -9,7 +9,7 @@ demo: $(VENV)/.user
 	$(BIN)/ristretto demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --dist loadgroup
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.dev
 	$(BIN)/python tools/check.py

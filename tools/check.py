@@ -9,7 +9,7 @@ CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
-    ("pytest", "-n", "auto", "--dist", "loadgroup", "--doctest-modules", "ristretto", "tests"),
+    ("pytest", "-n", "auto", "--doctest-modules", "ristretto", "tests"),
 )
 
 
