@@ -59,6 +59,9 @@ rounding = click.option(
     help="How quantized values are rounded. half_away is what the original did on a CPU, half_even on a GPU.",
 )
 score = click.option("--score", metavar="BLOB", help="The blob that decides.  [default: the first output blob]")
+score_script = click.option(
+    "--score_script", metavar="MODULE:FUNCTION", help="Your own metric over outputs and labels."
+)
 iterations = click.option(
     "--iterations",
     type=IterationsType(),

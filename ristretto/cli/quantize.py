@@ -17,6 +17,7 @@ from ristretto.cli.options import (
     report,
     rounding,
     score,
+    score_script,
     seed,
     threads,
     together,
@@ -68,7 +69,7 @@ _bw = click.IntRange(1, 32)
     click.option("--bw_activations", type=_bw, help="Width of layer inputs and outputs; not searched then."),
     rounding,
     score,
-    click.option("--score_script", metavar="MODULE:FUNCTION", help="Your own metric over outputs and labels."),
+    score_script,
     inputs,
     data_root,
     click.option(

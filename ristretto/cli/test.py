@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import batches_asked, iterations, model, net_run, optional_weights, report, score
+from ristretto.cli.options import (
+    batches_asked,
+    iterations,
+    model,
+    net_run,
+    optional_weights,
+    report,
+    score,
+    score_script,
+)
 
 
 @click.command(short_help="Score a net, quantized or not.")
@@ -15,6 +24,7 @@ from ristretto.cli.options import batches_asked, iterations, model, net_run, opt
 @optional_weights
 @iterations
 @score
+@score_script
 @report
 @net_run
 def test(**flags: Any) -> int:
@@ -35,11 +45,12 @@ def test(**flags: Any) -> int:
 
     report_path: Path | None = flags.pop("report")
     batches, blob = batches_asked(flags.pop("iterations"), flags["inputs"]), flags.pop("score")
+    script = flags.pop("score_script")
     if report_path is not None:
         check_writable(report_path)
     options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
     with job_console() as (listener, _):
-        result = evaluate(options, batches, blob, listener)
+        result = evaluate(options, batches, blob, listener, script)
     for name, values in result.scored.outputs.items():
         click.echo(f"{name}: {' '.join(format(value, 'g') for value in values)}")
     if report_path is not None:

@@ -21,6 +21,8 @@ from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.feed import Batch, open_feed
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
+from ristretto.pipeline.scorers import Agreement, choose_scorer
+from ristretto.pipeline.signs import ignored_fields
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.model import Evaluation, Scored
 
@@ -62,31 +64,46 @@ def evaluate(
     iterations: int | None = 50,
     score: str | None = None,
     listener: Listener = silent,
+    score_script: str | None = None,
 ) -> Evaluation:
     """Score a net over some batches, or with ``iterations`` None over every image once.
+
+    Args:
+        options: the net.
+        iterations: how many batches.
+        score: the blob that decides; None takes the first output.
+        listener: hears what happens.
+        score_script: module:function of the user's own metric.
 
     Raises:
         RistrettoError: a user's mistake.
     """
     net, weights, simulation = _load(options)
-    blob, blobs = score_blob(net, score), scored_blobs(net, score)
+    blob = score_blob(net, score)
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
-    runner = Runner(net, weights, [net.finals[name] for name in blobs], (), simulation, options.threads)
-    runner.prepare(feed.shapes)
+    shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
+    scorer = choose_scorer(net, shapes, score, score_script)
+    if isinstance(scorer, Agreement):
+        cure = "name an accuracy with --score, give a metric with --score-script, or see its outputs with ristretto run"
+        raise UsageError(f"the net computes no score: blob '{scorer.blobs[0]}' is none", file=net.file, cure=cure)
+    blobs = () if scorer is not None else scored_blobs(net, score)
+    wanted = scorer.blobs if scorer is not None else blobs
+    runner = Runner(net, weights, [net.finals[name] for name in wanted], (), simulation, options.threads)
     listener(DeviceChosen())
     start = time.perf_counter()
-    result = run_pass(runner, feed, blobs, iterations, "test", listener)
+    result = run_pass(runner, feed, blobs, iterations, "test", listener, scorer)
     seconds = time.perf_counter() - start
     outputs = {output.blob: output.values for output in result.outputs}
-    scored = Scored(result.score(blob), outputs, result.images, result.batches, seconds)
-    warnings = []
+    name = blob if scorer is None else scorer.name
+    scored = Scored(result.score(name), outputs, result.images, result.batches, seconds)
+    warnings = ignored_fields(net)
     if feed.images is not None and result.images > feed.images:
         warnings.append(
             f"{result.images} images were asked for, the source holds {feed.images}: some were scored more than once"
         )
     for warning in warnings:
         listener(Warned(warning))
-    return Evaluation(net.name, blob, len(simulation.formats), feed.images, scored, tuple(warnings))
+    return Evaluation(net.name, name, len(simulation.formats), feed.images, scored, tuple(warnings))
 
 
 def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0) -> dict[str, NDArray[np.float32]]:

@@ -13,7 +13,7 @@ from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds
 from ristretto.dialects.prototxt import write_plan
 from ristretto.pipeline.calibrate import suspicious_ranges
 from ristretto.pipeline.job import Job, QuantizeOptions, check_options, open_job
-from ristretto.pipeline.signs import suspicious_scores, wrapped_around
+from ristretto.pipeline.signs import ignored_fields, suspicious_scores, wrapped_around
 from ristretto.report.events import DeviceChosen, LengthsChosen, Listener, Warned, silent
 from ristretto.report.model import LayerReport, Report, Scored, Settings
 
@@ -118,6 +118,7 @@ def _report(
     }
     met = holds(combined.score, baseline.score, options.error_margin / 100)
     warnings = [
+        *ignored_fields(job.net),
         *suspicious_ranges(ranges),
         *suspicious_scores(job, baseline, ladders, combined),
         *wrapped_around(job, baseline),

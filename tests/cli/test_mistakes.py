@@ -175,3 +175,10 @@ def test_debug_shows_where(capsys: Capture, tmp_path: Path) -> None:
     outcome = ristretto(capsys, "inspect", "--debug", "--model", tmp_path / "gone")
     assert outcome.status == 2
     assert "Traceback" in outcome.err
+
+
+def test_a_net_that_computes_no_score(capsys: Capture, tmp_path: Path) -> None:
+    inputs = tmp_path / "x.npz"
+    np.savez(inputs, data=np.zeros((3, 1, 16, 16)))
+    message = mistake(capsys, "test", "--model", LENET / "deploy.prototxt", "--weights", WEIGHTS, "--inputs", inputs)
+    assert "the net computes no score: blob 'prob' is none; name an accuracy with --score" in message

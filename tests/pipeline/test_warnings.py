@@ -59,3 +59,16 @@ def test_nan_is_named(tmp_path: Path) -> None:
     warnings = quantize(tmp_path, math.nan)
     assert "layer 'ip2': its weights hold NaN or infinity" in warnings
     assert "layer 'ip2': its output holds NaN or infinity" in warnings
+
+
+def test_fields_that_nobody_knows_are_told_and_do_no_harm(tmp_path: Path) -> None:
+    net = tmp_path / "net.prototxt"
+    text = (LENET / "train_val.prototxt").read_text()
+    changed = text.replace("kernel_size: 5", "kernel_size: 5 strides: 1", 1)
+    net.write_text(changed)
+    line = changed[: changed.index("strides")].count("\n") + 1
+    result = ristretto.evaluate(net, LENET / "digits_lenet.caffemodel", None, data_root=MODELS)
+    assert abs(result.scored.score - 0.985) < 1e-6
+    assert result.warnings == (
+        f"{net}:{line}: layer 'conv1': field 'strides' is not known and has no effect: is 'stride' meant?",
+    )
