@@ -1,0 +1,95 @@
+"""Set everything up in .venv and do one thing with it; needs nothing but Python itself.
+
+python3 tools/dev.py demo       quantize a small net that comes with the project
+python3 tools/dev.py test       run the tests
+python3 tools/dev.py check      linter, formatter, type checker, tests: all that continuous integration checks
+python3 tools/dev.py install    set up for development
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+
+TESTS = ("pytest", "-n", "auto", "tests")
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+    ("pytest", "--doctest-modules", "ristretto"),
+    TESTS,
+)
+
+
+def make_venv(folder: Path) -> None:
+    """Make a virtual environment, also on a Debian whose Python came without its venv package."""
+    command = [sys.executable, "-m", "venv", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        print("python3-venv is missing: installing it", file=sys.stderr)
+        subprocess.run(["apt-get", "update", "-qq"], check=True)
+        subprocess.run(["apt-get", "install", "-y", "-qq", "python3-venv"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True)
+        return
+    sys.exit("python3 cannot make a virtual environment; on Debian: apt install python3-venv")
+
+
+def set_up(extras: str) -> None:
+    """Install the project and what it needs, unless that was done for this very pyproject.toml."""
+    wanted = extras + hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = VENV / ".installed"
+    done = stamp.read_text() if stamp.exists() else ""
+    if done == wanted or (not extras and done.endswith(wanted)):
+        return
+    if not PYTHON.exists():
+        make_venv(VENV)
+    print(f"setting up {VENV}", file=sys.stderr)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--editable", f"{ROOT}{extras}"], check=True)
+    stamp.write_text(wanted)
+
+
+def run_module(*command: str) -> int:
+    """Run a module of the environment in the project's folder."""
+    return subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, check=False).returncode
+
+
+def check() -> int:
+    """Run every check and return 0 only if all passed."""
+    failed = []
+    for command in CHECKS:
+        print("==>", " ".join(command), flush=True)
+        if run_module(*command):
+            failed.append(" ".join(command))
+    if failed:
+        print("failed:", "; ".join(failed))
+    return 1 if failed else 0
+
+
+def main() -> int:
+    """Do what was asked for."""
+    actions = {"demo": "", "test": "[dev]", "check": "[dev]", "install": "[dev]"}
+    if len(sys.argv) < 2 or sys.argv[1] not in actions:
+        print(__doc__)
+        return 2
+    action, more = sys.argv[1], sys.argv[2:]
+    set_up(actions[action])
+    if action == "demo":
+        return run_module("ristretto", "demo", *more)
+    if action == "test":
+        return run_module(*TESTS, *more)
+    return check() if action == "check" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
