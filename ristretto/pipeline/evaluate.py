@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.net import build_net, modernise, read_prototxt
+from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.weights import Weights, read_weights
@@ -53,7 +53,7 @@ class NetOptions:
 
 
 def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
-    net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase))
+    net = build_net(read_prototxt(options.model), NetState(options.phase))
     weights = read_weights(options.weights) if options.weights else None
     formats = read_plan(net).layers if options.phase == "TEST" else {}
     return net, weights, Simulation(formats, options.rounding, options.seed)

@@ -8,9 +8,7 @@ from typing import Any
 
 from ristretto.atomic import atomic_write_bytes, check_writable
 from ristretto.caffe.net import read_prototxt
-from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import (
-    needs_upgrade,
     upgrade_batch_norm,
     upgrade_binary,
     upgrade_inputs,
@@ -57,14 +55,9 @@ def apply(model: Path, formats: Path, output: Path, dialect: Dialect = "extended
     document = read_prototxt(model)
     plan = read_plan_file(formats)
     if plan.layers:
-        document = _modern(document)
+        document = upgrade_net(document)  # V0 and V1 nets have no field for formats
     atomic_write_bytes(output, write_plan(document, plan, dialect).to_bytes())
     return tuple(name for name in plan.layers if name not in planned_layers(document, plan))
-
-
-def _modern(document: Document) -> Document:
-    """V0 and V1 nets have no field for formats; a modern net keeps its ``input:`` fields."""
-    return upgrade_net(document) if needs_upgrade(document) else document
 
 
 def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> None:
@@ -79,7 +72,7 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
         check_writable(path)
     document = read_prototxt(model)
     is_net = any(field.name in ("layer", "layers", "input") for field in document.root.fields)
-    new = upgrade_batch_norm(upgrade_inputs(_modern(document))) if is_net else upgrade_solver(document)
+    new = upgrade_batch_norm(upgrade_inputs(upgrade_net(document))) if is_net else upgrade_solver(document)
     atomic_write_bytes(output, new.to_bytes())
     if weights is not None and output_weights is not None:
         try:

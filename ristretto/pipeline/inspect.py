@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ristretto.caffe.net import build_net, modernise, read_prototxt
+from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase, Shape
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import declared_shapes, infer_shapes
@@ -28,7 +28,7 @@ def inspect(
     Raises:
         RistrettoError: the net or the weights cannot be read.
     """
-    net = build_net(modernise(read_prototxt(model)), NetState(phase))
+    net = build_net(read_prototxt(model), NetState(phase))
     loaded = read_weights(weights) if weights else None
     reason = ""
     shapes = None

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from ristretto.atomic import check_writable
-from ristretto.caffe.net import build_net, modernise, read_prototxt
+from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Phase
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import FED_TYPES
 from ristretto.caffe.textproto import Document
+from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.decide.choose import LayerRanges
 from ristretto.decide.plan import Group, QuantPlan, group_of
@@ -151,7 +152,7 @@ def check_options(options: QuantizeOptions) -> None:
 
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     """Read everything and try the float net on the shapes of its data, so that mistakes show at once."""
-    document = modernise(read_prototxt(options.model))
+    document = upgrade_net(read_prototxt(options.model))
     net = build_net(document)
     layers = quantizable_layers(net)
     blob = score_blob(net, options.score)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ristretto.atomic import atomic_write_bytes
-from ristretto.caffe.net import modernise, read_prototxt
+from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.textproto import Document
+from ristretto.caffe.upgrade import upgrade_net
 from ristretto.decide.choose import IntegerLengths, LayerRanges, integer_lengths
 from ristretto.decide.plan import QuantPlan, Widths, dynamic_fixed_point_plan
 from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds
@@ -149,5 +150,5 @@ def _write(options: QuantizeOptions, document: Document, plan: QuantPlan) -> Non
         quantized = write_plan(document, plan, options.dialect)
         atomic_write_bytes(options.model_quantized, quantized.to_bytes())
     for source, target in options.also:
-        other = write_plan(modernise(read_prototxt(source)), plan, options.dialect)
+        other = write_plan(upgrade_net(read_prototxt(source)), plan, options.dialect)
         atomic_write_bytes(target, other.to_bytes())

@@ -269,3 +269,19 @@ def test_a_killed_run_leaves_nothing_half_written(tmp_path: Path) -> None:
         assert b"Traceback" not in err
         assert output.read_text() == "the old content"
         assert [path.name for path in tmp_path.iterdir()] == ["q.prototxt"]
+
+
+def test_input_fields_stay_as_they_are(capsys: Capture, tmp_path: Path) -> None:
+    """A net that names its inputs the old way is quantized and keeps them."""
+    old, output = tmp_path / "old.prototxt", tmp_path / "q.prototxt"
+    text = (LENET / "deploy.prototxt").read_text()
+    start, end = text.index("layer {"), text.index("# 16x16 -> 12x12")
+    head = 'input: "data"  # gray\ninput_dim: 50 input_dim: 1 input_dim: 16 input_dim: 16\n'
+    old.write_text(text[:start] + head + text[end:])
+    batch = tmp_path / "batch.npz"
+    assert ristretto(capsys, "run", *NET, *ROOT, "--outputs", batch, "--blobs", "data").status == 0
+    flags = ("--trimming_mode", "dynamic_fixed_point", "--inputs", batch, "--model_quantized", output)
+    outcome = ristretto(capsys, "quantize", "--model", old, *NET[2:], *flags)
+    assert outcome.status == 0, outcome.err
+    assert head in output.read_text()
+    assert output.read_text().count("quantization_param {") == 4
