@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec
-from ristretto.caffe.rules import NetState, is_included
+from ristretto.caffe.rules import NetState, is_included, net_state
 from ristretto.caffe.textproto import Document, parse
 from ristretto.caffe.upgrade import needs_upgrade, upgrade_inputs, upgrade_net
 from ristretto.caffe.view import View
@@ -97,12 +97,17 @@ class _Blobs:
 def build_net(document: Document, state: NetState | None = None) -> NetSpec:
     """The typed net of a prototxt in one state.
 
+    Args:
+        document: the prototxt.
+        state: the phase to build it in, with a level and stages if the net has rules for them; None takes the state
+            that the net itself states, phase TEST where it states none.
+
     Raises:
         PrototxtError: a field's value does not suit its type.
         NetError: the layers do not make a net (an unknown bottom, a top made twice, contradicting rules).
     """
-    state = state or NetState()
     root = View.of(modernise(document), "NetParameter")
+    state = net_state(root, state)
     layers = _included(root.children("layer"), state)
     if not layers:
         cure = "is this a solver, or a net of another phase?"

@@ -17,6 +17,18 @@ class NetState:
     stages: tuple[str, ...] = ()
 
 
+def net_state(net: View, given: NetState | None) -> NetState:
+    """The state to build a net in: the one given, joined with the net's own ``state`` (Net::Net).
+
+    A phase that is given overrides the net's, stages add up, and the net's level counts where none is given.
+    """
+    own = net.child("state")
+    stages = own.texts("stage")
+    if given is None:
+        return NetState("TRAIN" if own.text("phase") == "TRAIN" else "TEST", own.integer("level"), stages)
+    return NetState(given.phase, given.level or own.integer("level"), (*stages, *given.stages))
+
+
 def meets_rule(state: NetState, rule: View) -> bool:
     """Whether a state satisfies every condition of a NetStateRule (Net::StateMeetsRule)."""
     if rule.has("phase") and rule.text("phase") != state.phase:

@@ -14,12 +14,15 @@ import ristretto.graph.layers  # noqa: F401  (registers the emitters)
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.parameters import Blobs
 from ristretto.caffe.shapes import FED_TYPES, NetShapes
+from ristretto.errors import NetError
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitter_of
 from ristretto.numerics.formats import Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
+
+MAX_BYTES = (1 << 31) - (1 << 20)
 
 _SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
 """Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
@@ -204,6 +207,9 @@ class _Builder:
         nodes, needed = _needed(self.nodes.nodes, wanted)
         initializers = [tensor for tensor in self.nodes.initializers if tensor.name in needed]
         inputs = {blob: value for value, blob in self.fed.items() if value in needed}
+        if sum(len(tensor.raw_data) for tensor in initializers) > MAX_BYTES:
+            what = "the net has more than 2 GB of weights at these input shapes, which no ONNX model can hold"
+            raise NetError(what, file=self.net.file, cure="are the inputs larger than the net was made for?")
         graph = helper.make_graph(
             nodes,
             self.net.name or "net",
