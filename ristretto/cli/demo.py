@@ -21,7 +21,7 @@ from ristretto.cli.options import PATH
 )
 @click.option("--output", type=PATH, metavar="DIR", help="Where to write the result.  [default: a new folder]")
 def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
-    r"""Quantize a small net that comes with the tool, so that you see what the main job does.
+    """Quantize a small net that comes with the tool, so that you see what the main job does.
 
     \b
     Example:

@@ -22,7 +22,7 @@ from ristretto.cli.options import PATH, model
     help="The reader the prototxt is written for: original keeps to what the C++ tool knows.",
 )
 def apply(model: Path, formats: Path, output: Path, dialect: Literal["extended", "original"]) -> int:
-    r"""Write chosen number formats into any prototxt.
+    """Write chosen number formats into any prototxt.
 
     Nothing but the named layers changes: comments, order and fields that nobody knows stay. The formats are those of a
     report, or of a file such as {"layers": {"conv1": {"in": {"bw": 8, "fl": 5}, "out": {"bw": 8, "fl": 4}, "params":
@@ -45,7 +45,7 @@ def apply(model: Path, formats: Path, output: Path, dialect: Literal["extended",
 @click.option("--weights", type=PATH, help="The old weights file.")
 @click.option("--output-weights", type=PATH, help="Where to write the new one.")
 def upgrade(model: Path, output: Path, weights: Path | None, output_weights: Path | None) -> int:
-    r"""Bring a V0 or V1 net to today's format, as Caffe does when it reads one.
+    """Bring a V0 or V1 net to today's format, as Caffe does when it reads one.
 
     \b
     Example:

@@ -23,7 +23,7 @@ def inspect(
     data_root: Path | None,
     as_json: bool,
 ) -> int:
-    r"""Show what a net is made of: layers, shapes, parameters, operations and, with --weights, their ranges.
+    """Show what a net is made of: layers, shapes, parameters, operations and, with --weights, their ranges.
 
     \b
     Example:

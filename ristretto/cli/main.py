@@ -61,13 +61,14 @@ _SUMMARIES = {
     cls=_LazyGroup,
     context_settings={
         "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
         "token_normalize_func": lambda token: token.replace("-", "_"),
     },
 )
 @click.version_option(package_name="ristretto-fixed-point", prog_name="ristretto")
 @click.option("--debug", is_flag=True, help="Show a traceback with every error.")
 def cli(debug: bool) -> None:
-    r"""Turn a trained Caffe net into a fixed-point net that hardware can run.
+    """Turn a trained Caffe net into a fixed-point net that hardware can run.
 
     \b
     Example:

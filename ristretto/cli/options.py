@@ -65,6 +65,7 @@ score_script = click.option(
 iterations = click.option(
     "--iterations",
     type=IterationsType(),
+    metavar="N|all",
     help="Batches per score; all scores every image of the TEST source once.  [default: 50; all with --inputs]",
 )
 inputs = click.option(

@@ -93,7 +93,7 @@ _bw = click.IntRange(1, 32)
     threads,
 )
 def quantize(**flags: Any) -> int:
-    r"""Turn a trained Caffe net into a fixed-point net.
+    """Turn a trained Caffe net into a fixed-point net.
 
     The float net is scored on its TEST data, the ranges of its values are measured on some batches of its TRAIN data,
     and the narrowest bit-widths that keep the score within the margin are searched: weights of CONV layers, weights of

@@ -19,7 +19,7 @@ from ristretto.cli.options import PATH, model, net_run, optional_weights, phase
 @click.option("--batch", type=click.IntRange(min=0), default=0, show_default=True, help="Which batch of its own data.")
 @net_run
 def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
-    r"""Run one batch through a net and save its blobs.
+    """Run one batch through a net and save its blobs.
 
     With --inputs the arrays of an npz file are fed by blob name and the net takes their shapes; without, the net reads
     its own data.

@@ -28,7 +28,7 @@ from ristretto.cli.options import (
 @report
 @net_run
 def test(**flags: Any) -> int:
-    r"""Score a net, quantized or not, on its TEST data.
+    """Score a net, quantized or not, on its TEST data.
 
     A quantized prototxt is simulated to the letter, whoever wrote it. The score goes to stdout, the log to stderr.
 

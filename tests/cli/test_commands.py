@@ -39,7 +39,9 @@ def test_every_command_has_help_with_an_example(capsys: Capture, command: str) -
     outcome = ristretto(capsys, command, "--help")
     assert outcome.status == 0
     assert "Example:" in outcome.out
-    assert f"ristretto {command}" in outcome.out
+    example = outcome.out.split("Example:\n")[1].split("\n\n")[0]
+    assert example.splitlines()[0].startswith(f"    ristretto {command}")
+    assert all(line.endswith("\\") for line in example.splitlines()[:-1])
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
