@@ -29,6 +29,26 @@ def check_writable(path: Path) -> None:
         raise UsageError("cannot write: no permission", file=str(path), cure="choose another place")
 
 
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """Find out before a job whether its results can be written, each to a file of its own and none over what is read.
+
+    Raises:
+        UsageError: one cannot be written, two are the same file, or one is an input.
+    """
+    read = {_target(path): path for path in inputs}
+    written: set[Path] = set()
+    for path in outputs:
+        check_writable(path)
+        if _is_device(path):
+            continue
+        target = _target(path)
+        if target in read:
+            raise UsageError("this file is an input too: it would be lost", file=str(path), cure="write elsewhere")
+        if target in written:
+            raise UsageError("two results would go into this one file", file=str(path), cure="give each its own")
+        written.add(target)
+
+
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes the place of the one at the path when the block ends without an exception.

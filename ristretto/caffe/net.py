@@ -40,6 +40,9 @@ def read_prototxt(path: Path) -> Document:
     except OSError as error:
         what = f"cannot read the prototxt: {error.strerror or error}"
         raise UsageError(what, file=str(path), cure="check the path given") from error
+    if b"\0" in data[:4096]:
+        what = "this is a binary file, not a prototxt"
+        raise UsageError(what, file=str(path), cure="are --model and --weights swapped, or is it not UTF-8 text?")
     return parse(data, str(path))
 
 

@@ -14,7 +14,8 @@ Write = Callable[[str], None]
 
 def plain_write(line: str) -> None:
     """Write a line to stderr."""
-    sys.stderr.write(line + "\n")
+    if sys.stderr is not None:  # closed, as cron jobs do
+        sys.stderr.write(line + "\n")
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def job_console() -> Iterator[tuple[Callable[[Event], None], Write]]:
 
     Where stderr is a terminal a bar below the log shows how far the present pass is.
     """
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield _logger(plain_write, lambda event: None), plain_write
         return
     from rich.console import Console

@@ -28,11 +28,14 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
       ristretto demo
     """
     from ristretto.cli.quantize import run_quantize
+    from ristretto.errors import UsageError
     from ristretto.resources import models_folder
 
     models = models_folder()
     folder = models / f"digits_{net}"
     target = output or Path(tempfile.mkdtemp(prefix="ristretto-demo-"))
+    if target.exists() and not target.is_dir():
+        raise UsageError("this is a file, a folder is to be written to", file=str(target), cure="name a folder")
     target.mkdir(parents=True, exist_ok=True)
     flags: dict[str, Any] = {
         "model": folder / "train_val.prototxt",

@@ -112,7 +112,7 @@ def quantize(**flags: Any) -> int:
 
 def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) -> int:
     """Run the job that the flags describe, log it, and write its report."""
-    from ristretto.atomic import atomic_write_text, check_writable
+    from ristretto.atomic import atomic_write_text
     from ristretto.cli.console import job_console
     from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.quantize import QuantizeOptions
@@ -127,9 +127,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     flags["iterations"] = batches_asked(flags["iterations"], flags.get("inputs"))
     flags["rounding"] = Rounding(flags["rounding"])
     flags["also"] = tuple(map(_pair, flags["also"]))
-    options = QuantizeOptions(**flags)
-    if report_path is not None:
-        check_writable(report_path)
+    options = QuantizeOptions(**flags, report=report_path)
     with job_console() as (listener, write):
         result = quantize_net(options, listener)
         for line in summary_lines(result):

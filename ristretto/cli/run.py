@@ -28,17 +28,25 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     Example:
       ristretto run --model deploy.prototxt --weights net.caffemodel --inputs in.npz --outputs out.npz
     """
-    from ristretto.atomic import check_writable
+    import numpy as np
+
+    from ristretto.atomic import check_outputs
     from ristretto.cli.npz import save_npz
+    from ristretto.errors import UsageError
     from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.evaluate import NetOptions
     from ristretto.pipeline.evaluate import run as run_net
 
-    check_writable(outputs)
+    read = [flags["model"], *flags["weights"], *filter(None, [flags["inputs"]])]
+    check_outputs([outputs], read)
     options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
-    wanted = None if blobs is None else tuple(part for part in blobs.split(",") if part)
+    wanted = None if blobs is None else tuple(part.strip() for part in blobs.split(",") if part.strip())
+    if wanted == ():
+        raise UsageError("--blobs names no blob", cure="write --blobs conv1,prob or --blobs all")
     values = run_net(options, wanted, batch)
     save_npz(outputs, values)
     for name, array in values.items():
         click.echo(f"{name}: {' x '.join(map(str, array.shape)) or 'scalar'}")
+        if not np.isfinite(array).all():
+            click.echo(f"ristretto: warning: blob '{name}' holds NaN or infinity", err=True)
     return 0

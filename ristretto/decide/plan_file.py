@@ -10,6 +10,9 @@ from ristretto.errors import FormatError
 from ristretto.numerics.formats import DynamicFixedPoint, Format, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import ROLES, LayerFormats
 
+_FACTS = ("type", "group", "ranges", "integer_lengths")
+"""What a report tells of a layer besides its formats."""
+
 
 def format_to_json(fmt: Format) -> dict[str, int | bool]:
     """A format as its defining numbers."""
@@ -46,6 +49,10 @@ def plan_from_json(data: Any, file: str) -> QuantPlan:
 def _layer(entry: Any, name: str, file: str) -> LayerFormats:
     if not isinstance(entry, Mapping):
         raise FormatError("expected an object with in, out, params or bias", file=file, layer=name)
+    strange = [key for key in entry if key not in (*ROLES, *_FACTS)]
+    if strange:
+        cure = "a layer has in, out, params and bias"
+        raise FormatError(f"'{strange[0]}' is no part of a layer", file=file, layer=name, cure=cure)
     roles = {role: _format(entry[role], role, name, file) for role in ROLES if role in entry}
     if not roles:
         raise FormatError("none of in, out, params and bias is given", file=file, layer=name)

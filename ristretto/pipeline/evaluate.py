@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +23,7 @@ from ristretto.pipeline.feed import Batch, open_feed
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Agreement, choose_scorer
-from ristretto.pipeline.signs import ignored_fields
+from ristretto.pipeline.signs import duplicate_names, ignored_fields
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.model import Evaluation, Scored
 
@@ -84,7 +85,7 @@ def evaluate(
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
     scorer = choose_scorer(net, shapes, score, score_script)
     if isinstance(scorer, Agreement):
-        cure = "name an accuracy with --score, give a metric with --score-script, or see its outputs with ristretto run"
+        cure = "name an accuracy with --score, give a metric with --score_script, or see its outputs with ristretto run"
         raise UsageError(f"the net computes no score: blob '{scorer.blobs[0]}' is none", file=net.file, cure=cure)
     blobs = () if scorer is not None else scored_blobs(net, score)
     wanted = scorer.blobs if scorer is not None else blobs
@@ -96,7 +97,9 @@ def evaluate(
     outputs = {output.blob: output.values for output in result.outputs}
     name = blob if scorer is None else scorer.name
     scored = Scored(result.score(name), outputs, result.images, result.batches, seconds)
-    warnings = ignored_fields(net)
+    warnings = [*ignored_fields(net), *duplicate_names(net)]
+    if not all(math.isfinite(value) for output in result.outputs for value in output.values):
+        warnings.append("at least one output is NaN or infinite")
     if feed.images is not None and result.images > feed.images:
         warnings.append(
             f"{result.images} images were asked for, the source holds {feed.images}: some were scored more than once"
@@ -144,6 +147,12 @@ def _one_batch(net: NetSpec, options: NetOptions, number: int) -> Batch:
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed)
     if number < 0:
         raise UsageError("--batch must be 0 or more")
+    if number and options.inputs is not None:
+        raise UsageError("--batch reads the net's own data, --inputs takes its place", cure="give one of the two")
+    held = None if feed.images is None else -(-feed.images // feed.batch_size)
+    if held is not None and number >= held:
+        what = f"there is no batch number {number}: the source holds {feed.images} images, {held} batches"
+        raise UsageError(what, file=net.file, cure=f"use 0 to {held - 1}")
     batch = next(islice(feed.batches(), number, None), None)
     if batch is None:
         raise DataError(f"there is no batch number {number}", file=net.file)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ristretto.atomic import atomic_write_bytes, check_writable
+from ristretto.atomic import atomic_write_bytes, check_outputs
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import (
     upgrade_batch_norm,
@@ -35,11 +35,20 @@ def read_plan_file(path: Path) -> QuantPlan:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"cannot read the formats: {reason}", file=str(path)) from error
     try:
-        data: Any = json.loads(text)
+        data: Any = json.loads(text, object_pairs_hook=_once)
     except (json.JSONDecodeError, RecursionError) as error:
         line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
         raise FormatError("this is no JSON", file=str(path), line=line, column=column) from error
     return plan_from_json(data, str(path))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object none of whose keys is given twice."""
+    keys = [key for key, _ in pairs]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise FormatError(f"'{twice[0]}' is given twice", cure="keep one of them")
+    return dict(pairs)
 
 
 def apply(model: Path, formats: Path, output: Path, dialect: Dialect = "extended") -> tuple[str, ...]:
@@ -51,13 +60,17 @@ def apply(model: Path, formats: Path, output: Path, dialect: Dialect = "extended
     Raises:
         RistrettoError: a user's mistake.
     """
-    check_writable(output)
+    check_outputs([output], [model, formats])
     document = read_prototxt(model)
     plan = read_plan_file(formats)
     if plan.layers:
         document = upgrade_net(document)  # V0 and V1 nets have no field for formats
+    present = planned_layers(document, plan)
+    if plan.layers and not present:
+        cure = "are the formats those of this net?"
+        raise FormatError("none of the layers of the formats file is in this prototxt", file=str(model), cure=cure)
     atomic_write_bytes(output, write_plan(document, plan, dialect).to_bytes())
-    return tuple(name for name in plan.layers if name not in planned_layers(document, plan))
+    return tuple(name for name in plan.layers if name not in present)
 
 
 def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> None:
@@ -67,17 +80,19 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
         RistrettoError: a user's mistake.
     """
     if (weights is None) != (output_weights is None):
-        raise UsageError("--weights and --output-weights go together")
-    for path in filter(None, (output, output_weights)):
-        check_writable(path)
+        raise UsageError("--weights and --output-weights go together", cure="give both, or none")
+    check_outputs(filter(None, (output, output_weights)), filter(None, (model, weights)))
     document = read_prototxt(model)
     is_net = any(field.name in ("layer", "layers", "input") for field in document.root.fields)
     new = upgrade_batch_norm(upgrade_inputs(upgrade_net(document))) if is_net else upgrade_solver(document)
-    atomic_write_bytes(output, new.to_bytes())
+    new_weights = b""
     if weights is not None and output_weights is not None:
         try:
             data = weights.read_bytes()
         except OSError as error:
             what = f"cannot read the weights: {error.strerror or error}"
             raise UsageError(what, file=str(weights)) from error
-        atomic_write_bytes(output_weights, upgrade_binary(data, str(weights)))
+        new_weights = upgrade_binary(data, str(weights))
+    atomic_write_bytes(output, new.to_bytes())
+    if output_weights is not None:
+        atomic_write_bytes(output_weights, new_weights)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ristretto.atomic import check_writable
+from ristretto.atomic import check_outputs
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Phase
 from ristretto.caffe.rules import NetState
@@ -19,7 +19,7 @@ from ristretto.caffe.weights import Weights, read_weights
 from ristretto.decide.choose import LayerRanges
 from ristretto.decide.plan import Group, QuantPlan, group_of
 from ristretto.dialects.fields import Dialect
-from ristretto.errors import UsageError
+from ristretto.errors import NetError, UsageError
 from ristretto.graph.build import Simulation
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.calibrate import Calibration, measure_ranges, quantizable_layers
@@ -54,6 +54,7 @@ class QuantizeOptions:
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
         calibration_phase, calibration_batches: where and how long ranges are measured.
+        report: where the caller is going to write the report, so that its place is checked before the job.
         also: further prototxt files (in, out) to write the same formats into.
         gpu: what --gpu was given; it runs on the CPU all the same.
         seed: of crops, mirrors, dropout and stochastic rounding.
@@ -78,6 +79,7 @@ class QuantizeOptions:
     data_root: Path | None = None
     calibration_phase: Phase = "TRAIN"
     calibration_batches: int = 10
+    report: Path | None = None
     also: tuple[tuple[Path, Path], ...] = ()
     gpu: str = ""
     seed: int = 0
@@ -144,10 +146,11 @@ def check_options(options: QuantizeOptions) -> None:
         raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
     if options.iterations is not None and options.iterations < 1:
         raise UsageError("--iterations must be 1 or more, or all")
-    outputs = [options.model_quantized, *(target for _, target in options.also)]
-    for path in outputs:
-        if path is not None:
-            check_writable(path)
+    outputs = [options.model_quantized, options.report, *(target for _, target in options.also)]
+    inputs = [options.model, *options.weights, options.inputs, *(source for source, _ in options.also)]
+    check_outputs(filter(None, outputs), filter(None, inputs))
+    for source, _ in options.also:
+        read_prototxt(source)
 
 
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:
@@ -168,6 +171,11 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
 def _open_calibration(options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed) -> Calibration:
     if options.calibration_phase == "TEST" or options.inputs is not None:
         return Calibration(net, feed, options.calibration_batches)
-    train = build_net(document, NetState("TRAIN"))
+    try:
+        train = build_net(document, NetState("TRAIN"))
+    except NetError as error:
+        what = f"the net of phase TRAIN, on whose data the ranges are measured, cannot be built: {error.what}"
+        cure = "measure them with --calibration_phase TEST, or add a data layer for TRAIN"
+        raise NetError(what, file=error.file, line=error.line, layer=error.layer, cure=cure) from error
     train_feed = open_feed(train, inputs=None, data_root=options.data_root, seed=options.seed)
     return Calibration(train, train_feed, options.calibration_batches)

@@ -11,10 +11,11 @@ from ristretto.caffe.upgrade import upgrade_net
 from ristretto.decide.choose import IntegerLengths, LayerRanges, integer_lengths
 from ristretto.decide.plan import QuantPlan, Widths, dynamic_fixed_point_plan
 from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds
-from ristretto.dialects.prototxt import write_plan
+from ristretto.dialects.prototxt import planned_layers, write_plan
+from ristretto.errors import FormatError
 from ristretto.pipeline.calibrate import suspicious_ranges
 from ristretto.pipeline.job import Job, QuantizeOptions, check_options, open_job
-from ristretto.pipeline.signs import ignored_fields, suspicious_scores, wrapped_around
+from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
 from ristretto.report.events import DeviceChosen, LengthsChosen, Listener, Warned, silent
 from ristretto.report.model import LayerReport, Report, Scored, Settings
 
@@ -120,6 +121,7 @@ def _report(
     met = holds(combined.score, baseline.score, options.error_margin / 100)
     warnings = [
         *ignored_fields(job.net),
+        *duplicate_names(job.net),
         *suspicious_ranges(ranges),
         *suspicious_scores(job, baseline, ladders, combined),
         *wrapped_around(job, baseline),
@@ -150,5 +152,8 @@ def _write(options: QuantizeOptions, document: Document, plan: QuantPlan) -> Non
         quantized = write_plan(document, plan, options.dialect)
         atomic_write_bytes(options.model_quantized, quantized.to_bytes())
     for source, target in options.also:
-        other = write_plan(upgrade_net(read_prototxt(source)), plan, options.dialect)
-        atomic_write_bytes(target, other.to_bytes())
+        other = upgrade_net(read_prototxt(source))
+        if not planned_layers(other, plan):
+            cure = "is it another description of the same net?"
+            raise FormatError("none of the quantized layers is in this prototxt", file=str(source), cure=cure)
+        atomic_write_bytes(target, write_plan(other, plan, options.dialect).to_bytes())

@@ -14,6 +14,7 @@ from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.pipeline.labels import LabelRule, label_rules
 from ristretto.runtime.session import Session
 
 Array = NDArray[np.float32]
@@ -22,6 +23,7 @@ Array = NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     shapes: dict[str, Shape]
+    labels: list[LabelRule]
     built: BuiltNet
     session: Session
 
@@ -54,6 +56,8 @@ class Runner:
             the wanted values, and the ranges of the measured ones.
         """
         loaded = self._load({blob: array.shape for blob, array in batch.items()})
+        for rule in loaded.labels:
+            rule.check(batch)
         built = loaded.built
         names = [*built.fetches.values(), *(name for pair in built.extremes.values() for name in pair)]
         feeds = {name: batch[blob] for blob, name in built.inputs.items()}
@@ -87,5 +91,5 @@ class Runner:
                 simulation=self.simulation,
             )
             session = Session(built.model.SerializeToString(), threads=self.threads)
-            self._loaded = {key: _Loaded(shapes.values, built, session)}
+            self._loaded = {key: _Loaded(shapes.values, label_rules(self.net, shapes), built, session)}
         return self._loaded[key]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec, Shape
 from ristretto.errors import UsageError
 from ristretto.pipeline.feed import Batch
@@ -57,6 +58,7 @@ class Agreement(Scorer):
         self._recording = True
         self._batch = -1
         self._same = self._images = 0
+        self._broken = False
         self._noise = dict.fromkeys(blobs, 0.0)
         self._signal = dict.fromkeys(blobs, 0.0)
 
@@ -65,12 +67,14 @@ class Agreement(Scorer):
         self._recording = not self._reference
         self._batch = -1
         self._same = self._images = 0
+        self._broken = False
         self._noise = dict.fromkeys(self.blobs, 0.0)
         self._signal = dict.fromkeys(self.blobs, 0.0)
 
     def add(self, values: Arrays, fed: Batch) -> float | None:
         """See Scorer."""
         self._batch += 1
+        self._broken |= not all(np.isfinite(values[blob]).all() for blob in self.blobs)
         seen = {blob: self._kept(values[blob]) for blob in self.blobs}
         if self._recording:
             self._reference.append(seen)
@@ -80,7 +84,7 @@ class Agreement(Scorer):
         for blob in self.blobs:
             if seen[blob].shape != reference[blob].shape:
                 what = f"blob '{blob}' has another shape in the quantized net than in the float one"
-                raise UsageError(what, cure="score a blob before it with --score, or use --score-script")
+                raise UsageError(what, cure="score a blob before it with --score, or use --score_script")
             if self._classes:
                 same += int((seen[blob] == reference[blob]).sum())
                 images += len(seen[blob])
@@ -95,7 +99,9 @@ class Agreement(Scorer):
         return same / images if self._classes else _likeness(noise, signal)
 
     def result(self) -> float:
-        """See Scorer."""
+        """See Scorer; NaN or infinity anywhere agrees with nothing."""
+        if self._broken:
+            return math.nan
         return self._same / self._images if self._classes else _likeness(self._noise, self._signal)
 
     def _kept(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,7 +131,7 @@ class Script(Scorer):
     def __init__(self, spelled: str, net: NetSpec) -> None:
         module_name, colon, function = spelled.rpartition(":")
         if not (module_name and colon and function):
-            what = f"--score-script {spelled}: expected module:function"
+            what = f"--score_script {spelled}: expected module:function"
             raise UsageError(what, cure="write it as my_metric:score or path/to/my_metric.py:score")
         metric = getattr(import_user_module(module_name), function, None)
         if not callable(metric):
@@ -175,14 +181,23 @@ def choose_scorer(net: NetSpec, shapes: Mapping[str, Shape], asked: str | None, 
     """
     if script is not None:
         if asked is not None:
-            raise UsageError("--score and --score-script exclude each other")
+            raise UsageError("--score and --score_script exclude each other")
         return Script(script, net)
-    candidates = (asked,) if asked is not None else net.outputs
+    candidates = (asked,) if asked is not None else _without_losses(net)
     judged = tuple(blob for blob in candidates if not _is_score(net, blob, shapes))
     if len(judged) < len(candidates):
         return None
     shape = shapes[net.finals[judged[0]]]
     return Agreement(judged, classes=len(judged) == 1 and math.prod(shape[1:]) > 1 and math.prod(shape[2:]) == 1)
+
+
+def _without_losses(net: NetSpec) -> tuple[str, ...]:
+    """The net's outputs, or where all of them are losses what the first one reads: a loss is no score."""
+    makers = [net.producer(net.finals[blob]) for blob in net.outputs]
+    if not makers or not all(maker is not None and is_loss(maker.type) for maker in makers):
+        return net.outputs
+    first = makers[0]
+    return (first.bottoms[0],) if first is not None else net.outputs
 
 
 def _is_score(net: NetSpec, blob: str, shapes: Mapping[str, Shape]) -> bool:

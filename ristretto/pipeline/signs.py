@@ -8,11 +8,14 @@ import math
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
 from ristretto.caffe.schema import descriptor
+from ristretto.caffe.shapes import FED_TYPES
 from ristretto.caffe.textproto import Message
 from ristretto.caffe.view import View
 from ristretto.decide.search import Ladder
 from ristretto.pipeline.job import Job
 from ristretto.report.model import Scored
+
+_WITHOUT_WEIGHTS = frozenset({"ReLU", "Dropout", "Pooling", "Accuracy", "SoftmaxWithLoss", *FED_TYPES})
 
 
 def suspicious_scores(job: Job, baseline: Scored, ladders: dict[str, Ladder], combined: Scored) -> list[str]:
@@ -41,6 +44,22 @@ def wrapped_around(job: Job, baseline: Scored) -> list[str]:
     if held is None or baseline.images <= held:
         return []
     return [f"{baseline.images} images were asked for, the TEST source holds {held}: some were scored more than once"]
+
+
+def duplicate_names(net: NetSpec) -> list[str]:
+    """A warning for each name that several layers with parameters have: they get the same weights, as in Caffe."""
+    first: dict[str, int] = {}
+    warnings = []
+    for layer in net.layers:
+        if layer.type in _WITHOUT_WEIGHTS:
+            continue
+        if layer.name in first:
+            lines = f"lines {first[layer.name]} and {layer.view.line}"
+            warnings.append(
+                f"two layers are named '{layer.name}' ({lines}): weights are found by name, so both get the same"
+            )
+        first.setdefault(layer.name, layer.view.line)
+    return warnings
 
 
 def ignored_fields(net: NetSpec) -> list[str]:

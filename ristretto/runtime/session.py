@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ristretto.errors import NetError
+
 Array = NDArray[np.float32]
 
 
@@ -35,5 +37,9 @@ class Session:
             outputs: the outputs wanted.
         """
         given = {name: np.ascontiguousarray(feeds[name], np.float32) for name in self.inputs}
-        results = self._session.run(list(outputs), given)
+        try:
+            results = self._session.run(list(outputs), given)
+        except Exception as error:  # onnxruntime's own classes are not public
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise NetError(f"onnxruntime cannot run the net: {reason}", cure="do the inputs suit the net?") from error
         return dict(zip(outputs, results, strict=True))

@@ -178,7 +178,7 @@ def test_apply_writes_a_reports_formats(capsys: Capture, tmp_path: Path) -> None
 
 def test_apply_names_layers_that_are_not_there(capsys: Capture, tmp_path: Path) -> None:
     formats, output = tmp_path / "f.json", tmp_path / "o.prototxt"
-    formats.write_text('{"layers": {"conv9": {"in": {"bw": 8, "fl": 1}}}}')
+    formats.write_text('{"layers": {"conv9": {"in": {"bw": 8, "fl": 1}}, "conv1": {"in": {"bw": 8, "fl": 1}}}}')
     outcome = ristretto(capsys, "apply", "--model", LENET / "deploy.prototxt", "--formats", formats, "--output", output)
     assert outcome.status == 0
     assert "has no layer 'conv9' that could be quantized" in outcome.err

@@ -182,3 +182,64 @@ def test_a_net_that_computes_no_score(capsys: Capture, tmp_path: Path) -> None:
     np.savez(inputs, data=np.zeros((3, 1, 16, 16)))
     message = mistake(capsys, "test", "--model", LENET / "deploy.prototxt", "--weights", WEIGHTS, "--inputs", inputs)
     assert "the net computes no score: blob 'prob' is none; name an accuracy with --score" in message
+
+
+def test_results_never_go_over_inputs_or_each_other(capsys: Capture, tmp_path: Path) -> None:
+    net, weights = tmp_path / "net.prototxt", tmp_path / "w.caffemodel"
+    net.write_bytes(PROTOTXT.read_bytes())
+    weights.write_bytes(WEIGHTS.read_bytes())
+    job = ("quantize", "--model", net, "--weights", weights, *MODE, "--model_quantized")
+    lost, both = "this file is an input too: it would be lost", "two results would go into this one file"
+    assert lost in mistake(capsys, *job, weights)
+    assert lost in mistake(capsys, *job, tmp_path / "." / "net.prototxt")
+    other = tmp_path / "z.prototxt"
+    assert both in mistake(capsys, *job, other, "--report", other)
+    assert both in mistake(capsys, *job, other, "--also", f"{LENET / 'deploy.prototxt'}={other}")
+    assert lost in mistake(capsys, "run", "--model", net, "--weights", weights, "--outputs", weights)
+    assert lost in mistake(capsys, "upgrade", "--model", net, "--output", net)
+    assert weights.read_bytes() == WEIGHTS.read_bytes()
+    assert net.read_bytes() == PROTOTXT.read_bytes()
+    assert not other.exists()
+
+
+def test_labels_that_no_class_has(capsys: Capture, tmp_path: Path) -> None:
+    inputs = tmp_path / "x.npz"
+    np.savez(inputs, data=np.zeros((3, 1, 16, 16)), label=np.array([0, 9, 10]))
+    message = mistake(capsys, "test", "--model", PROTOTXT, "--weights", WEIGHTS, "--inputs", inputs)
+    assert "label 10 in blob 'label', the net has 10 classes; labels count from 0 to 9" in message
+
+
+def test_a_net_without_train_data_names_the_cure(capsys: Capture, tmp_path: Path) -> None:
+    net = tmp_path / "n.prototxt"
+    text = PROTOTXT.read_text()
+    start = text.index("layer {")
+    net.write_text(text[:start] + text[text.index("layer {", start + 5) :])
+    message = quantize(capsys, tmp_path, net)
+    assert "the net of phase TRAIN, on whose data the ranges are measured, cannot be built" in message
+    assert "--calibration_phase TEST" in message
+    flags = ("--model", net, "--weights", WEIGHTS, "--model_quantized", tmp_path / "q", *MODE)
+    assert ristretto(capsys, "quantize", *flags, "--calibration_phase", "TEST").status == 0
+
+
+def test_formats_with_strange_or_double_keys(capsys: Capture, tmp_path: Path) -> None:
+    formats, output = tmp_path / "f.json", tmp_path / "o.prototxt"
+    apply = ("apply", "--model", PROTOTXT, "--formats", formats, "--output", output)
+    formats.write_text('{"layers": {"conv1": {"weights": {"bw": 8, "fl": 1}}}}')
+    assert "layer 'conv1': 'weights' is no part of a layer; a layer has in, out, params" in mistake(capsys, *apply)
+    formats.write_text('{"layers": {"a": {}, "a": {}}}')
+    assert "'a' is given twice; keep one of them" in mistake(capsys, *apply)
+    formats.write_text('{"layers": {"nobody": {"in": {"bw": 8, "fl": 1}}}}')
+    assert "none of the layers of the formats file is in this prototxt" in mistake(capsys, *apply)
+    assert not output.exists()
+
+
+def test_run_flags(capsys: Capture, tmp_path: Path) -> None:
+    job = ("run", "--model", PROTOTXT, "--weights", WEIGHTS, "--outputs", tmp_path / "o.npz", "--data-root", MODELS)
+    assert mistake(capsys, *job, "--blobs", ",") == "--blobs names no blob; write --blobs conv1,prob or --blobs all"
+    message = mistake(capsys, *job, "--batch", 99999999)
+    assert "there is no batch number 99999999: the source holds 600 images, 12 batches; use 0 to 11" in message
+
+
+def test_a_binary_file_for_a_net(capsys: Capture, tmp_path: Path) -> None:
+    message = quantize(capsys, tmp_path, WEIGHTS, WEIGHTS)
+    assert "this is a binary file, not a prototxt; are --model and --weights swapped" in message

@@ -127,4 +127,26 @@ def test_a_users_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "there is no Python module 'gone'" in program(capsys, *flags, "--score-script", "gone:f").message
     assert "expected module:function" in program(capsys, *flags, "--score-script", "gone").message
     both = program(capsys, *flags, "--score-script", f"{script}:accuracy", "--score", "loss").message
-    assert both == "ristretto: --score and --score-script exclude each other"
+    assert both == "ristretto: --score and --score_script exclude each other"
+
+
+def test_a_net_with_nothing_but_a_loss(tmp_path: Path) -> None:
+    """A smaller loss is better, so the loss is no score: what it reads is compared with the float net's."""
+    net = tmp_path / "net.prototxt"
+    text = (LENET / "train_val.prototxt").read_text()
+    start = text.index('layer {\n  name: "accuracy"')
+    net.write_text(text[:start] + text[text.index("layer {", start + 5) :])
+    assert "Accuracy" not in net.read_text().replace("Float accuracy", "")
+    report = ristretto.quantize(net, WEIGHTS, iterations=2, data_root=MODELS)
+    assert report.score_blob == "top1_agreement"
+    assert report.baseline.score == 1
+    assert 0.9 <= report.combined.score < 1
+
+
+def test_nan_agrees_with_nothing(tmp_path: Path) -> None:
+    images = np.full((4, 1, 16, 16), np.nan, np.float32)
+    np.savez(tmp_path / "nan.npz", data=images)
+    report = ristretto.quantize(DEPLOY, WEIGHTS, inputs=tmp_path / "nan.npz", iterations=None)
+    assert math.isnan(report.baseline.score)
+    assert not report.margin_met
+    assert any("was not a finite number" in warning for warning in report.warnings)

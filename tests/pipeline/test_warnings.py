@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 import ristretto
+from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.weights import LayerWeights, read_weights, write_caffemodel
 from ristretto.decide.choose import LayerRanges
 from ristretto.decide.stats import TensorStats
 from ristretto.pipeline.calibrate import suspicious_ranges
+from ristretto.pipeline.signs import duplicate_names
 from tests.cli.runner import MODELS
 
 LENET = MODELS / "digits_lenet"
@@ -72,3 +74,14 @@ def test_fields_that_nobody_knows_are_told_and_do_no_harm(tmp_path: Path) -> Non
     assert result.warnings == (
         f"{net}:{line}: layer 'conv1': field 'strides' is not known and has no effect: is 'stride' meant?",
     )
+
+
+def test_two_layers_of_one_name_are_told(tmp_path: Path) -> None:
+    net = tmp_path / "net.prototxt"
+    text = (LENET / "train_val.prototxt").read_text()
+    twin = 'layer { name: "conv1" type: "Scale" bottom: "ip2" top: "twin" }\n'
+    net.write_text(text + twin.replace("Scale", "PReLU"))
+    spec = build_net(read_prototxt(net))
+    (warning,) = duplicate_names(spec)
+    assert warning.startswith("two layers are named 'conv1' (lines ")
+    assert duplicate_names(build_net(read_prototxt(LENET / "train_val.prototxt"))) == []

@@ -1,0 +1,72 @@
+"""Labels against the classes of the net: the classic mistake of counting from 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.shapes import FED_TYPES, NetShapes
+from ristretto.errors import DataError
+from ristretto.pipeline.feed import Batch
+
+_PARAMS = {
+    "Accuracy": "accuracy_param",
+    "SoftmaxWithLoss": "softmax_param",
+    "MultinomialLogisticLoss": "",
+    "InfogainLoss": "",
+    "HingeLoss": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """A layer that takes a fed blob for class numbers.
+
+    Attributes:
+        layer: the layer.
+        blob: the fed blob.
+        classes: how many classes it knows.
+        ignored: a label that stands for no class, or None.
+    """
+
+    layer: LayerSpec
+    blob: str
+    classes: int
+    ignored: int | None
+
+    def check(self, batch: Batch) -> None:
+        """Refuse a batch with a label that no class has.
+
+        Raises:
+            DataError: there is one; the error names it.
+        """
+        labels = batch[self.blob]
+        wrong = (labels < 0) | (labels >= self.classes) | ~np.isfinite(labels)
+        if self.ignored is not None:
+            wrong &= labels != self.ignored
+        if wrong.any():
+            label = float(labels[wrong].flat[0])
+            what = f"label {label:g} in blob '{self.blob}', the net has {self.classes} classes"
+            cure = f"labels count from 0 to {self.classes - 1}"
+            view = self.layer.view
+            raise DataError(what, cure=cure, file=view.document.file, line=view.line, layer=self.layer.name)
+
+
+def label_rules(net: NetSpec, shapes: NetShapes) -> list[LabelRule]:
+    """The rules of all layers that read class numbers straight from what is fed."""
+    feeders = [layer for layer in net.layers if layer.type in FED_TYPES]
+    fed = {value: blob for layer in feeders for value, blob in zip(layer.outputs, layer.tops, strict=True)}
+    rules = []
+    for layer in net.layers:
+        if layer.type not in _PARAMS or len(layer.inputs) < 2 or layer.inputs[1] not in fed:
+            continue
+        shape = shapes.values[layer.inputs[0]]
+        param = _PARAMS[layer.type]
+        axis = layer.view.child(param).integer("axis") if param else 1
+        owner = layer.view.child("accuracy_param" if layer.type == "Accuracy" else "loss_param")
+        ignored = owner.integer("ignore_label") if owner.has("ignore_label") else None
+        if -len(shape) <= axis < len(shape):
+            rules.append(LabelRule(layer, fed[layer.inputs[1]], shape[axis], ignored))
+    return rules
