@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import DataError
-from ristretto.pipeline.feed import Batch
 
 _PARAMS = {
     "Accuracy": "accuracy_param",
@@ -36,7 +37,7 @@ class LabelRule:
     classes: int
     ignored: int | None
 
-    def check(self, batch: Batch) -> None:
+    def check(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
         """Refuse a batch with a label that no class has.
 
         Raises:
