@@ -135,7 +135,9 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     if report_path is not None:
         atomic_write_text(report_path, dump(report_to_json(result, VERSION)))
     if options.model_quantized is not None:
-        click.echo(f"{options.model_quantized}: score {result.combined.score:g}, float {result.baseline.score:g}")
+        missed = "" if result.margin_met else f"; the margin of {options.error_margin:g} points is missed"
+        scores = f"score {result.combined.score:g}, float {result.baseline.score:g}"
+        click.echo(f"{options.model_quantized}: {scores}{missed}")
     return EXIT_MARGIN_MISSED if strict and not result.margin_met else 0
 
 

@@ -120,6 +120,7 @@ def test_strict_tells_a_missed_margin(capsys: Capture, tmp_path: Path) -> None:
     outcome = ristretto(capsys, *arguments, "--strict")
     assert outcome.status == 3
     assert "the combined net misses the margin: it drops" in outcome.err
+    assert outcome.out.endswith("; the margin of 0.1 points is missed\n")
     assert output.exists()
 
 
