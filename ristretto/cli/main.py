@@ -21,6 +21,7 @@ _COMMANDS = {
     "apply": ("ristretto.cli.files", "apply"),
     "upgrade": ("ristretto.cli.files", "upgrade"),
     "inspect": ("ristretto.cli.inspect", "inspect"),
+    "convert": ("ristretto.cli.convert", "convert"),
     "demo": ("ristretto.cli.demo", "demo"),
 }
 
@@ -53,6 +54,7 @@ _SUMMARIES = {
     "apply": "Write chosen number formats into any prototxt.",
     "upgrade": "Bring a V0 or V1 net to today's format.",
     "inspect": "Show layers, shapes, parameters, operations and weight ranges.",
+    "convert": "Turn a net and its weights into an ONNX model.",
     "demo": "Quantize a small net that comes with the tool.",
 }
 
