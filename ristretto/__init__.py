@@ -110,4 +110,8 @@ def _paths(weights: PathLike | Sequence[PathLike]) -> tuple[Path, ...]:
 def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
     """Options whose paths may be given as strings."""
     named = ("model_quantized", "inputs", "data_root")
-    return {name: Path(value) if name in named and value is not None else value for name, value in options.items()}
+    given = {name: Path(value) if name in named and value is not None else value for name, value in options.items()}
+    if "plugins" in given:
+        plugins = given["plugins"]
+        given["plugins"] = tuple(map(str, [plugins] if isinstance(plugins, (str, Path)) else plugins))
+    return given

@@ -22,6 +22,7 @@ ALLOWED = {
     "decide": {"errors", "numerics", "caffe"},
     "dialects": {"errors", "numerics", "caffe", "decide"},
     "report": {"errors", "decide"},
+    "plugin": {"errors", "caffe", "graph", "decide", "dialects"},
     "pipeline": {
         "errors",
         "atomic",

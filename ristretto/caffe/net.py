@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.netspec import LayerSpec, NetSpec, type_of
 from ristretto.caffe.rules import NetState, is_included, net_state
 from ristretto.caffe.textproto import Document, parse
 from ristretto.caffe.upgrade import needs_upgrade, upgrade_inputs, upgrade_net
@@ -129,7 +129,7 @@ def build_net(document: Document, state: NetState | None = None) -> NetSpec:
     specs = tuple(
         LayerSpec(
             name=view.text("name"),
-            type=view.text("type"),
+            type=type_of(view),
             bottoms=view.texts("bottom"),
             tops=tops,
             inputs=tuple(names[number] for number in reads),

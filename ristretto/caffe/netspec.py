@@ -16,6 +16,16 @@ from ristretto.caffe.view import View
 Phase = Literal["TRAIN", "TEST"]
 Shape = tuple[int, ...]
 
+PYTHON_PREFIX = "Python:"
+"""What the type of a layer of Python code begins with; the name of its class follows."""
+
+
+def type_of(layer: View) -> str:
+    """A layer's type; that of a layer of Python code is ``Python:`` and its class."""
+    name = layer.text("type")
+    python_class = layer.child("python_param").text("layer") if name == "Python" else ""
+    return PYTHON_PREFIX + python_class if python_class else name
+
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
@@ -23,7 +33,7 @@ class LayerSpec:
 
     Attributes:
         name: the layer's name, as in the prototxt (not always unique there).
-        type: today's type name ("Convolution", also for a V1 ``CONVOLUTION``).
+        type: today's type name ("Convolution", also for a V1 ``CONVOLUTION``), or "Python:" and a class.
         bottoms, tops: blob names as in the prototxt.
         inputs, outputs: the values read and made, parallel to bottoms and tops.
         view: the LayerParameter, for its parameter messages and for the place of errors.

@@ -105,7 +105,8 @@ def _require_known_types(net: NetSpec) -> None:
     if len(types) == 1:
         layer_shapes(unknown[0], ())
     listed = "; ".join(f"'{kind}' (layer '{layer.name}'{_hint(kind)})" for kind, layer in sorted(types.items()))
-    raise NetError(f"{len(types)} unknown layer types: {listed}", file=net.file)
+    cure = "plug-ins can teach them (docs/plugins.md)"
+    raise NetError(f"{len(types)} unknown layer types: {listed}", file=net.file, cure=cure)
 
 
 def _hint(kind: str) -> str:

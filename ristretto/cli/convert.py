@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import PATH, data_root, inputs, model, optional_weights, phase, rounding, seed
+from ristretto.cli.options import PATH, data_root, inputs, model, optional_weights, phase, plugins, rounding, seed
 
 
 @click.command(short_help="Turn a net and its weights into an ONNX model.")
@@ -28,6 +28,7 @@ from ristretto.cli.options import PATH, data_root, inputs, model, optional_weigh
 @inputs
 @data_root
 @seed
+@plugins
 def convert(outputs: str | None, **flags: Any) -> int:
     """Turn a net and its weights into an ONNX model that the checker and shape inference accept.
 

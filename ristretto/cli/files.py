@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from ristretto.cli.options import PATH, model
+from ristretto.cli.options import PATH, model, plugins
 
 
 @click.command(short_help="Write chosen number formats into any prototxt.")
@@ -21,7 +21,10 @@ from ristretto.cli.options import PATH, model
     show_default=True,
     help="The reader the prototxt is written for: original keeps to what the C++ tool knows.",
 )
-def apply(model: Path, formats: Path, output: Path, dialect: Literal["extended", "original"]) -> int:
+@plugins
+def apply(
+    model: Path, formats: Path, output: Path, dialect: Literal["extended", "original"], plugins: tuple[str, ...]
+) -> int:
     """Write chosen number formats into any prototxt.
 
     Nothing but the named layers changes: comments, order and fields that nobody knows stay. The formats are those of a
@@ -34,7 +37,7 @@ def apply(model: Path, formats: Path, output: Path, dialect: Literal["extended",
     """
     from ristretto.pipeline.files import apply as apply_formats
 
-    for name in apply_formats(model, formats, output, dialect):
+    for name in apply_formats(model, formats, output, dialect, plugins):
         click.echo(f"ristretto: warning: {model} has no layer '{name}' that could be quantized", err=True)
     return 0
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from ristretto.cli.options import data_root, model, optional_weights, phase
+from ristretto.cli.options import data_root, model, optional_weights, phase, plugins
 
 
 @click.command(short_help="Show layers, shapes, parameters, operations and weight ranges.")
@@ -15,12 +15,14 @@ from ristretto.cli.options import data_root, model, optional_weights, phase
 @optional_weights
 @phase
 @data_root
+@plugins
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(
     model: Path,
     weights: tuple[Path, ...],
     phase: Literal["TRAIN", "TEST"],
     data_root: Path | None,
+    plugins: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Show what a net is made of: layers, shapes, parameters, operations and, with --weights, their ranges.
@@ -33,6 +35,6 @@ def inspect(
     from ristretto.report.inspection import facts_to_json, render_facts
     from ristretto.report.jsonfile import dump
 
-    facts = inspect_net(model, weights, phase, data_root)
+    facts = inspect_net(model, weights, phase, data_root, plugins)
     click.echo(dump(facts_to_json(facts)) if as_json else render_facts(facts), nl=not as_json)
     return 0

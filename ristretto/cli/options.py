@@ -77,6 +77,13 @@ threads = click.option(
     "--threads", type=click.IntRange(min=0), default=0, help="Threads per run.  [default: one per core]"
 )
 phase = click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
+plugins = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE|FILE.py",
+    help="Code that teaches layer types, see docs/plugins.md; may be repeated.",
+)
 report = click.option("--report", type=PATH, metavar="OUT.json", help="Write the report as JSON.")
 
 
@@ -98,4 +105,4 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-net_run = together(rounding, inputs, data_root, seed, threads)
+net_run = together(rounding, inputs, data_root, seed, threads, plugins)

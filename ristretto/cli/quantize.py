@@ -14,6 +14,7 @@ from ristretto.cli.options import (
     inputs,
     iterations,
     model,
+    plugins,
     report,
     rounding,
     score,
@@ -91,6 +92,7 @@ _bw = click.IntRange(1, 32)
     click.option("--strict", is_flag=True, help="Exit with status 3 if the margin is missed."),
     seed,
     threads,
+    plugins,
 )
 def quantize(**flags: Any) -> int:
     """Turn a trained Caffe net into a fixed-point net.

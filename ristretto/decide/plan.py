@@ -15,8 +15,35 @@ CONV_TYPES = frozenset({"Convolution", "ConvolutionDepthwise", "DepthwiseConvolu
 FC_TYPES = frozenset({"InnerProduct"})
 
 
+_PLUGGED: dict[str, Group] = {}
+
+
+def join_group(layer_type: str, group: Group) -> None:
+    """Let layers of a type be searched with a group.
+
+    Raises:
+        ValueError: the type is in a group already.
+    """
+    if group_of(layer_type) is not None:
+        message = f"layer type '{layer_type}' is quantized already"
+        raise ValueError(message)
+    _PLUGGED[layer_type] = group
+
+
+def leave_group(layer_type: str) -> None:
+    """Undo ``join_group``."""
+    _PLUGGED.pop(layer_type, None)
+
+
+def joined_types() -> frozenset[str]:
+    """The types that joined a group."""
+    return frozenset(_PLUGGED)
+
+
 def group_of(layer_type: str) -> Group | None:
     """The group a float layer is searched with, or None if its type is left alone."""
+    if layer_type in _PLUGGED:
+        return _PLUGGED[layer_type]
     if layer_type in CONV_TYPES:
         return "conv"
     return "fc" if layer_type in FC_TYPES else None

@@ -25,11 +25,42 @@ QUANTIZED_TYPES: Mapping[str, str] = {
 }
 """The quantized type of each float layer type that has one."""
 
+_PLUGGED: dict[str, str] = {}
+
+
+def set_quantized_type(layer_type: str, quantized_type: str) -> None:
+    """Let a type have a quantized type, which may be the same: then its quantization_param makes the difference."""
+    _PLUGGED[layer_type] = quantized_type
+
+
+def unset_quantized_type(layer_type: str) -> None:
+    """Undo ``set_quantized_type``."""
+    _PLUGGED.pop(layer_type, None)
+
+
+def quantized_type(layer_type: str) -> str | None:
+    """The type of a layer once it is quantized; None for a type that is not, or is quantized already."""
+    return QUANTIZED_TYPES.get(layer_type) or _PLUGGED.get(layer_type)
+
+
+def takes_formats(layer_type: str) -> bool:
+    """Whether layers of a type can be given formats, or have some."""
+    return (
+        quantized_type(layer_type) is not None
+        or layer_type in QUANTIZED_TYPES.values()
+        or layer_type in _PLUGGED.values()
+    )
+
 
 def read_plan(net: NetSpec) -> QuantPlan:
     """The formats that a quantized net states; defaults of unset fields are simulated to the letter."""
-    quantized = set(QUANTIZED_TYPES.values())
-    return QuantPlan({layer.name: read_formats(layer) for layer in net.layers if layer.type in quantized})
+    return QuantPlan({layer.name: read_formats(layer) for layer in net.layers if _is_quantized(layer)})
+
+
+def _is_quantized(layer: LayerSpec) -> bool:
+    if layer.type in QUANTIZED_TYPES.values():
+        return True
+    return layer.type in _PLUGGED.values() and layer.view.has("quantization_param")
 
 
 def read_formats(layer: LayerSpec) -> LayerFormats:

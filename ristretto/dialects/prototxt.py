@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ristretto.caffe.edit import Edits
+from ristretto.caffe.netspec import type_of
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.view import View
 from ristretto.decide.plan import QuantPlan
-from ristretto.dialects.fields import QUANTIZED_TYPES, Dialect, quantization_fields
+from ristretto.dialects.fields import Dialect, quantization_fields, quantized_type, takes_formats
 
 
 def write_plan(document: Document, plan: QuantPlan, dialect: Dialect = "extended") -> Document:
@@ -25,9 +26,10 @@ def write_plan(document: Document, plan: QuantPlan, dialect: Dialect = "extended
     """
     edits = Edits(document)
     for layer in _planned(document, plan):
-        name, kind = layer.text("name"), layer.text("type")
-        if kind in QUANTIZED_TYPES:
-            edits.set_scalar(layer.message, "type", f'"{QUANTIZED_TYPES[kind]}"')
+        name, kind = layer.text("name"), type_of(layer)
+        new_kind = quantized_type(kind) or kind
+        if new_kind != kind:
+            edits.set_scalar(layer.message, "type", f'"{new_kind}"')
         edits.set_message(layer.message, "quantization_param", quantization_fields(name, plan.layers[name], dialect))
     return edits.apply()
 
@@ -38,6 +40,5 @@ def planned_layers(document: Document, plan: QuantPlan) -> set[str]:
 
 
 def _planned(document: Document, plan: QuantPlan) -> list[View]:
-    kinds = {*QUANTIZED_TYPES, *QUANTIZED_TYPES.values()}
     layers = View.of(document, "NetParameter").children("layer")
-    return [layer for layer in layers if layer.text("name") in plan.layers and layer.text("type") in kinds]
+    return [layer for layer in layers if layer.text("name") in plan.layers and takes_formats(type_of(layer))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,12 @@ def emits(*types: str) -> Callable[[Emitter], Emitter]:
         return emitter
 
     return register
+
+
+def forget_emitters(types: Iterable[str]) -> None:
+    """Take emitters away again: those of a plug-in that failed halfway."""
+    for type_name in types:
+        del _EMITTERS[type_name]
 
 
 def emitter_of(type_name: str) -> Emitter | None:

@@ -25,6 +25,7 @@ from ristretto.graph.export import Export, export
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.caffe2onnx import convert_with_caffe2onnx
 from ristretto.pipeline.feed import fed_layers, open_feed
+from ristretto.pipeline.plugins import load_plugins
 
 Converter = Literal["native", "caffe2onnx"]
 
@@ -54,6 +55,7 @@ class ConvertOptions:
         data_root: a folder for relative sources.
         seed: of stochastic rounding.
         version: of this program, for the model's producer_version.
+        plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
     """
 
     model: Path
@@ -68,6 +70,7 @@ class ConvertOptions:
     data_root: Path | None = None
     seed: int = 0
     version: str = ""
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ def convert(options: ConvertOptions) -> Converted:
         return _write(model, options.output, _faults(model))
     if options.seed < 0:
         raise UsageError(f"the seed must not be negative, got {options.seed}", cure="give 0 or a positive whole number")
+    load_plugins(options.plugins)
     net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase))
     weights = read_weights(options.weights) if options.weights else None
     formats = read_plan(net).layers if options.phase == "TEST" else {}

@@ -20,6 +20,7 @@ from ristretto.errors import DataError, UsageError
 from ristretto.graph.build import Simulation
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.feed import Batch, open_feed
+from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Agreement, choose_scorer
@@ -41,6 +42,7 @@ class NetOptions:
         data_root: a folder for relative sources.
         seed: of everything random.
         threads: threads per run; 0 for one per core.
+        plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
     """
 
     model: Path
@@ -51,9 +53,11 @@ class NetOptions:
     data_root: Path | None = None
     seed: int = 0
     threads: int = 0
+    plugins: tuple[str, ...] = ()
 
 
 def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
+    load_plugins(options.plugins)
     net = build_net(read_prototxt(options.model), NetState(options.phase))
     weights = read_weights(options.weights) if options.weights else None
     formats = read_plan(net).layers if options.phase == "TEST" else {}

@@ -20,6 +20,7 @@ from ristretto.decide.plan_file import plan_from_json
 from ristretto.dialects.fields import Dialect
 from ristretto.dialects.prototxt import planned_layers, write_plan
 from ristretto.errors import FormatError, UsageError
+from ristretto.pipeline.plugins import load_plugins
 
 
 def read_plan_file(path: Path) -> QuantPlan:
@@ -51,7 +52,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def apply(model: Path, formats: Path, output: Path, dialect: Dialect = "extended") -> tuple[str, ...]:
+def apply(
+    model: Path, formats: Path, output: Path, dialect: Dialect = "extended", plugins: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Write chosen formats into any prototxt; nothing but the planned layers changes.
 
     Returns:
@@ -61,6 +64,7 @@ def apply(model: Path, formats: Path, output: Path, dialect: Dialect = "extended
         RistrettoError: a user's mistake.
     """
     check_outputs([output], [model, formats])
+    load_plugins(plugins)
     document = read_prototxt(model)
     plan = read_plan_file(formats)
     if plan.layers:

@@ -14,6 +14,7 @@ from ristretto.caffe.shapes import declared_shapes, infer_shapes
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.errors import RistrettoError
 from ristretto.pipeline.feed import fed_layers, open_feed
+from ristretto.pipeline.plugins import load_plugins
 from ristretto.report.inspection import BlobFacts, LayerFacts, NetFacts
 
 
@@ -22,12 +23,14 @@ def inspect(
     weights: tuple[Path, ...] = (),
     phase: Phase = "TEST",
     data_root: Path | None = None,
+    plugins: tuple[str, ...] = (),
 ) -> NetFacts:
     """Look at a net. Where its data cannot be opened or a layer is unknown, shapes are left out and the reason kept.
 
     Raises:
         RistrettoError: the net or the weights cannot be read.
     """
+    load_plugins(plugins)
     net = build_net(read_prototxt(model), NetState(phase))
     loaded = read_weights(weights) if weights else None
     reason = ""

@@ -24,6 +24,7 @@ from ristretto.graph.build import Simulation
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.calibrate import Calibration, measure_ranges, quantizable_layers
 from ristretto.pipeline.feed import Feed, open_feed
+from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
@@ -59,6 +60,7 @@ class QuantizeOptions:
         gpu: what --gpu was given; it runs on the CPU all the same.
         seed: of crops, mirrors, dropout and stochastic rounding.
         threads: threads per run; 0 for one per core.
+        plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
     """
 
     model: Path
@@ -84,6 +86,7 @@ class QuantizeOptions:
     gpu: str = ""
     seed: int = 0
     threads: int = 0
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ def check_options(options: QuantizeOptions) -> None:
 
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     """Read everything and try the float net on the shapes of its data, so that mistakes show at once."""
+    load_plugins(options.plugins)
     document = upgrade_net(read_prototxt(options.model))
     net = build_net(document)
     layers = quantizable_layers(net)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 
+from ristretto.caffe.catalogue.registry import is_plugged
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
 from ristretto.caffe.schema import descriptor
@@ -66,6 +67,8 @@ def ignored_fields(net: NetSpec) -> list[str]:
     """A warning for each field that no schema knows: it has no effect here, and may be a misspelling."""
     warnings = []
     for layer in net.layers:
+        if is_plugged(layer.type):
+            continue
         for view in _with_children(layer.view):
             for field in view.unknown:
                 near = difflib.get_close_matches(field, descriptor(view.type_name).fields_by_name, n=1)

@@ -263,3 +263,66 @@ def test_roi_pooling_complains() -> None:
     assert complaint(roi_pooling("pooled_h: 2"), (1, 1, 4, 4), (3, 5)) == message
     message = "regions must be (number, 5), found (3, 4)"
     assert complaint(roi_pooling("pooled_h: 2 pooled_w: 2"), (1, 1, 4, 4), (3, 4)) == message
+
+
+def psroi_pooling(fields: str) -> str:
+    return layer_text("PSROIPooling", "psroi_pooling_param", fields)
+
+
+def psroi_pooled(bins: int, scale: float):
+    """In float32 as the source computes, so that bins end at the same pixels."""
+
+    def expected(bottoms: Arrays, _: Arrays) -> Array:
+        x, regions = bottoms
+        top = np.zeros((len(regions), x.shape[1] // bins**2, bins, bins))
+        one = np.float32(scale)
+        for number, (image, *corners) in enumerate(regions.reshape(-1, 5).tolist()):
+            x1, y1 = (np.float32(half_away(corner)) * one for corner in corners[:2])
+            x2, y2 = (np.float32(half_away(corner) + 1) * one for corner in corners[2:])
+            high, wide = (max(side, np.float32(0.1)) / np.float32(bins) for side in (y2 - y1, x2 - x1))
+            for c, row, column in places(*top.shape[1:]):
+                h0, w0 = math.floor(np.float32(row) * high + y1), math.floor(np.float32(column) * wide + x1)
+                h1, w1 = math.ceil(np.float32(row + 1) * high + y1), math.ceil(np.float32(column + 1) * wide + x1)
+                window = x[
+                    int(image), (c * bins + row) * bins + column, max(h0, 0) : max(h1, 0), max(w0, 0) : max(w1, 0)
+                ]
+                top[number, c, row, column] = window.mean() if window.size else 0.0
+        return top
+
+    return expected
+
+
+FRACTIONS = REGIONS + np.array([0, 0.5, 0.49, -0.5, 1.7])
+OUTSIDE = np.array([[0, -20, -9, -12, -3], [0, -20, -9, 12, 30], [0, 9, 9, 3, 3]])
+
+
+@cases(
+    Case("thirds", psroi_pooling("output_dim: 2 group_size: 3 spatial_scale: 0.125"), psroi_pooled(3, 0.125),
+         ((2, 18, 5, 6), REGIONS)),
+    Case("sixteenth", psroi_pooling("output_dim: 3 group_size: 2 spatial_scale: 0.0625"), psroi_pooled(2, 0.0625),
+         ((2, 12, 4, 5), FRACTIONS)),
+    Case("sevenths", psroi_pooling("output_dim: 1 group_size: 7 spatial_scale: 0.3"), psroi_pooled(7, 0.3),
+         ((2, 49, 12, 11), FRACTIONS)),
+    Case("outside", psroi_pooling("output_dim: 2 group_size: 2"), psroi_pooled(2, 1.0), ((1, 8, 20, 10), OUTSIDE)),
+    Case("one-bin", psroi_pooling("output_dim: 2 group_size: 1 spatial_scale: 0.5"), psroi_pooled(1, 0.5),
+         ((3, 2, 40, 50), REGIONS.reshape(-1, 5, 1, 1))),
+)  # fmt: skip
+def test_psroi_pooling(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize(
+    ("fields", "regions", "message"),
+    [
+        ("group_size: 2", (3, 5), "output_dim must be at least 1, found 0; add output_dim"),
+        ("output_dim: 2", (3, 5), "group_size must be at least 1, found 0; add group_size"),
+        ("output_dim: 2 group_size: 2", (3, 4), "regions must be (number, 5), found (3, 4)"),
+        (
+            "output_dim: 2 group_size: 3",
+            (3, 5),
+            "output_dim 2 and 3 x 3 bins need 18 channels, the bottom has 8",
+        ),
+    ],
+)
+def test_psroi_pooling_complains(fields: str, regions: tuple[int, ...], message: str) -> None:
+    assert complaint(psroi_pooling(fields), (1, 8, 4, 4), regions) == message

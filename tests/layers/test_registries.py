@@ -30,5 +30,7 @@ def test_a_type_is_registered_once() -> None:
 def test_unknown_types_are_told_with_the_nearest_known() -> None:
     assert nearest_type("Convolutoin") == "Convolution"
     assert complaint('type: "Relu"', (2, 3)) == "unknown layer type 'Relu'; the nearest known type is 'ReLU'"
-    message = "unknown layer type 'Xyzzy'; it is no layer type this tool knows"
+    message = (
+        "unknown layer type 'Xyzzy'; it is no layer type this tool knows: a plug-in can teach it (docs/plugins.md)"
+    )
     assert complaint('type: "Xyzzy"', (2, 3)) == message

@@ -1,4 +1,4 @@
-"""Detectors: PriorBox and DetectionOutput of the SSD branch, ROIPooling of Fast R-CNN."""
+"""Detectors: PriorBox and DetectionOutput of the SSD branch, ROIPooling of Fast R-CNN, PSROIPooling of R-FCN."""
 
 from __future__ import annotations
 
@@ -241,8 +241,55 @@ def roi_pooling_params(layer: LayerSpec) -> RoiPoolingParams:
 def roi_pooling_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     """For each region (image, x1, y1, x2, y2) of the second bottom the first one pooled to a fixed size."""
     require_rank(layer, inputs[0], 4, 4)
-    count = inputs[1][0] if inputs[1] else 0
-    if math.prod(inputs[1]) != 5 * count:
-        what = f"regions must be (number, 5), found {inputs[1]}"
+    return LayerShapes(((_regions(layer, inputs[1]), inputs[0][1], *roi_pooling_params(layer).pooled),))
+
+
+def _regions(layer: LayerSpec, shape: Shape) -> int:
+    """How many regions (image, x1, y1, x2, y2) a bottom holds."""
+    count = shape[0] if shape else 0
+    if math.prod(shape) != 5 * count:
+        what = f"regions must be (number, 5), found {shape}"
         raise layer.view.error(what, field="bottom")
-    return LayerShapes(((count, inputs[0][1], *roi_pooling_params(layer).pooled),))
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class PsRoiPoolingParams:
+    """A PSROIPoolingParameter (daijifeng001/caffe-rfcn psroi_pooling_layer.cpp, LayerSetUp).
+
+    Attributes:
+        output_dim: channels of the top.
+        group_size: bins along height and along width, each with channels of its own.
+        spatial_scale: from the regions' pixels to the bottom's.
+    """
+
+    output_dim: int
+    group_size: int
+    spatial_scale: float
+
+
+def psroi_pooling_params(layer: LayerSpec) -> PsRoiPoolingParams:
+    """Read a layer's psroi_pooling_param.
+
+    Raises:
+        NetError: a size is not told.
+    """
+    view = layer.view.child("psroi_pooling_param")
+    for field in ("output_dim", "group_size"):
+        if view.integer(field) < 1:
+            what = f"{field} must be at least 1, found {view.integer(field)}"
+            raise view.error(what, cure=f"add {field}", field=field)
+    return PsRoiPoolingParams(view.integer("output_dim"), view.integer("group_size"), view.number("spatial_scale"))
+
+
+@shape_rule("PSROIPooling", bottoms=(2, 2))
+def psroi_pooling_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
+    """For each region group_size x group_size bins, each averaged over channels of its own."""
+    require_rank(layer, inputs[0], 4, 4)
+    params = psroi_pooling_params(layer)
+    count, bins = _regions(layer, inputs[1]), params.group_size
+    if inputs[0][1] != params.output_dim * bins * bins:
+        what = f"output_dim {params.output_dim} and {bins} x {bins} bins need "
+        what += f"{params.output_dim * bins * bins} channels, the bottom has {inputs[0][1]}"
+        raise layer.view.error(what, field="psroi_pooling_param")
+    return LayerShapes(((count, params.output_dim, bins, bins),))

@@ -1,4 +1,4 @@
-"""PriorBox as a constant, DetectionOutput as ONNX NonMaxSuppression, ROIPooling as MaxRoiPool."""
+"""PriorBox as a constant, DetectionOutput as NonMaxSuppression, ROIPooling as MaxRoiPool, PSROIPooling as MatMul."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from ristretto.caffe.catalogue.detection import (
     detection_params,
     prior_box_params,
     prior_boxes,
+    psroi_pooling_params,
     roi_pooling_params,
 )
+from ristretto.graph.fake_quant import emit_round
 from ristretto.graph.registry import LayerContext, emits
+from ristretto.numerics.rounding import Rounding
 
 _LEAST = float(np.finfo(np.float32).min)
 """The score of what is out of the race, and the threshold where none is given."""
@@ -57,6 +60,56 @@ def roi_pooling(context: LayerContext) -> list[str]:
             spatial_scale=params.spatial_scale,
         )
     ]
+
+
+@emits("PSROIPooling")
+def psroi_pooling(context: LayerContext) -> list[str]:
+    """Means over bins of regions, each bin of its own channels (daijifeng001/caffe-rfcn psroi_pooling_layer.cu).
+
+    A bin is a mask of ones and zeros over all pixels of all images; a product of matrices adds up what is in it.
+    """
+    op, ints = context.op, context.nodes.ints
+    params = psroi_pooling_params(context.layer)
+    bins, (height, width) = params.group_size, context.input_shapes[0][2:]
+    regions = op("Reshape", context.inputs[1], ints([-1, 5]))
+    image, *corners = context.nodes.ops("Split", regions, count=5, axis=1)
+    left, upper, right, lower = corners
+    rows, columns = _bins(context, upper, lower, height), _bins(context, left, right, width)
+    # Axes of the masks: row of bins, column of bins, region, image, height, width.
+    masks = op("Mul", op("Unsqueeze", rows, ints([1, 3, 5])), op("Unsqueeze", columns, ints([0, 3, 4])))
+    masks = op("Mul", masks, op("Unsqueeze", _is_image(context, image), ints([0, 1, 4, 5])))
+    count = op("Shape", regions, start=0, end=1)
+    masks = op("Reshape", masks, op("Concat", ints([bins, bins]), count, ints([-1]), axis=0))
+    pixels = op("Reshape", context.inputs[0], ints([0, params.output_dim, bins, bins, height, width]))
+    pixels = op("Transpose", pixels, perm=[2, 3, 0, 4, 5, 1])
+    sums = op("MatMul", masks, op("Reshape", pixels, ints([bins, bins, -1, params.output_dim])))
+    pixels_in = op("ReduceSum", masks, ints([3]), keepdims=1)
+    means = op("Div", sums, op("Max", pixels_in, context.nodes.floats(1.0)))
+    return [op("Transpose", means, perm=[2, 3, 0, 1])]
+
+
+def _bins(context: LayerContext, first: str, last: str, length: int) -> str:
+    """Which pixels along an axis are in each bin of each region, as ones and zeros: (bins, regions, length)."""
+    op, floats = context.op, context.nodes.floats
+    params = psroi_pooling_params(context.layer)
+    bins, scale = params.group_size, floats(params.spatial_scale)
+    start = op("Mul", emit_round(context.nodes, first, Rounding.HALF_AWAY), scale)
+    end = emit_round(context.nodes, last, Rounding.HALF_AWAY)
+    end = op("Mul", op("Add", end, floats(1.0)), scale)
+    size = op("Div", op("Max", op("Sub", end, start), floats(0.1)), floats(float(bins)))
+    numbers = context.weight(np.arange(bins, dtype=np.float32).reshape(bins, 1, 1), "bins")
+    low = op("Floor", op("Add", op("Mul", numbers, size), start))
+    high = op("Ceil", op("Add", op("Mul", op("Add", numbers, floats(1.0)), size), start))
+    pixels = context.weight(np.arange(length, dtype=np.float32), "pixels")
+    inside = op("And", op("GreaterOrEqual", pixels, low), op("Less", pixels, high))
+    return op("Cast", inside, to=onnx.TensorProto.FLOAT)
+
+
+def _is_image(context: LayerContext, image: str) -> str:
+    """Which image each region is of, as ones and zeros: (regions, images)."""
+    op, ints = context.op, context.nodes.ints
+    images = op("Range", ints(0), op("Squeeze", op("Shape", context.inputs[0], start=0, end=1)), ints(1))
+    return op("Cast", op("Equal", op("Cast", image, to=onnx.TensorProto.INT64), images), to=onnx.TensorProto.FLOAT)
 
 
 def _count(context: LayerContext) -> int:
