@@ -105,4 +105,42 @@ def together(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-net_run = together(rounding, inputs, data_root, seed, threads, plugins)
+arithmetic = together(
+    click.option(
+        "--arithmetic",
+        type=click.Choice(("float32", "float64", "integer")),
+        default="float32",
+        show_default=True,
+        help="How a net is computed: in floats, or quantized layers on integers, bit for bit as hardware does.",
+    ),
+    click.option(
+        "--accumulator_bits",
+        type=click.IntRange(2, 48),
+        default=32,
+        show_default=True,
+        help="Bits of the accumulator of integer arithmetic.",
+    ),
+    click.option(
+        "--overflow",
+        type=click.Choice(("saturate", "wrap", "report")),
+        default="saturate",
+        show_default=True,
+        help="What that accumulator does with a sum that it cannot hold; report keeps the sum and counts it.",
+    ),
+)
+
+net_run = together(rounding, arithmetic, inputs, data_root, seed, threads, plugins)
+
+
+def simulated(flags: dict[str, Any]) -> dict[str, Any]:
+    """Flags of a simulation, their texts turned into the values that they name."""
+    from ristretto.numerics.arithmetic import Accumulator, Arithmetic, Overflow
+    from ristretto.numerics.rounding import Rounding
+
+    rest = {name: value for name, value in flags.items() if name not in ("accumulator_bits", "overflow")}
+    return {
+        **rest,
+        "rounding": Rounding(flags["rounding"]),
+        "arithmetic": Arithmetic(flags["arithmetic"]),
+        "accumulator": Accumulator(flags["accumulator_bits"], Overflow(flags["overflow"])),
+    }

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import PATH, model, net_run, optional_weights, phase
+from ristretto.cli.options import PATH, model, net_run, optional_weights, phase, simulated
 
 
 @click.command(short_help="Run one batch through a net and save its blobs.")
@@ -33,13 +33,12 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     from ristretto.atomic import check_outputs
     from ristretto.cli.npz import save_npz
     from ristretto.errors import UsageError
-    from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.evaluate import NetOptions
     from ristretto.pipeline.evaluate import run as run_net
 
     read = [flags["model"], *flags["weights"], *filter(None, [flags["inputs"]])]
     check_outputs([outputs], read)
-    options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
+    options = NetOptions(**simulated(flags))
     wanted = None if blobs is None else tuple(part.strip() for part in blobs.split(",") if part.strip())
     if wanted == ():
         raise UsageError("--blobs names no blob", cure="write --blobs conv1,prob or --blobs all")

@@ -16,6 +16,7 @@ from ristretto.cli.options import (
     report,
     score,
     score_script,
+    simulated,
 )
 
 
@@ -38,7 +39,6 @@ def test(**flags: Any) -> int:
     """
     from ristretto.atomic import atomic_write_text, check_writable
     from ristretto.cli.console import job_console
-    from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.evaluate import NetOptions, evaluate
     from ristretto.report.jsonfile import dump, evaluation_to_json
     from ristretto.version import VERSION
@@ -48,7 +48,7 @@ def test(**flags: Any) -> int:
     script = flags.pop("score_script")
     if report_path is not None:
         check_writable(report_path)
-    options = NetOptions(**{**flags, "rounding": Rounding(flags["rounding"])})
+    options = NetOptions(**simulated(flags))
     with job_console() as (listener, _):
         result = evaluate(options, batches, blob, listener, script)
     for name, values in result.scored.outputs.items():

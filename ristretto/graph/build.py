@@ -18,6 +18,7 @@ from ristretto.errors import NetError
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitter_of
+from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.formats import Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
@@ -36,11 +37,15 @@ class Simulation:
         formats: the number formats of the quantized layers, by layer name.
         rounding: how values are rounded where a layer does not say so itself.
         seed: where random numbers are drawn (stochastic rounding, dropout in TRAIN) they follow from it.
+        arithmetic: how sums and products are computed.
+        accumulator: where integer arithmetic adds up.
     """
 
     formats: Mapping[str, LayerFormats] = field(default_factory=dict)
     rounding: Rounding = Rounding.HALF_EVEN
     seed: int = 0
+    arithmetic: Arithmetic = Arithmetic.FLOAT32
+    accumulator: Accumulator = field(default_factory=Accumulator)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +132,18 @@ class _Builder:
             what = f"layers of type '{layer.type}' can be edited but not run"
             raise layer.view.error(what, field="type", cure="take it out for this phase, or run another net")
         formats = self.simulation.formats.get(layer.name, FLOAT_LAYER)
+        own = dict(self.current)
         if formats.input is not None:
             for value in dict.fromkeys(layer.inputs):
-                self._round_in_place(value, formats.input, layer, formats)
+                if formats.in_place:
+                    self._round_in_place(value, formats.input, layer, formats)
+                else:
+                    own[value] = self._quantize(self.current[value], formats.input, layer, formats)
+        inputs = self.current if formats.in_place else own
         first_node = len(self.nodes.nodes)
         context = LayerContext(
             layer=layer,
-            inputs=tuple(self.current[value] for value in layer.inputs),
+            inputs=tuple(inputs[value] for value in layer.inputs),
             input_shapes=tuple(self.shapes.values[value] for value in layer.inputs),
             output_shapes=tuple(self.shapes.values[value] for value in layer.outputs),
             blobs=self._rounded_weights(number, formats),

@@ -17,11 +17,13 @@ class LayerFormats:
     """What a quantized layer rounds its values to; None leaves a role in float.
 
     Attributes:
-        input: format of the bottoms, which are rounded in place before the layer reads them.
+        input: format of the bottoms, which are rounded before the layer reads them.
         output: format of the tops.
         params: format of the first weight blob.
         bias: format of the bias.
         rounding: the layer's own rounding, or None for the run's.
+        in_place: whether the bottoms are rounded where they lie, as the original does, so that later readers of the
+            same blob see them rounded; else the layer reads a rounded copy.
     """
 
     input: Format | None = None
@@ -29,6 +31,7 @@ class LayerFormats:
     params: Format | None = None
     bias: Format | None = None
     rounding: Rounding | None = None
+    in_place: bool = True
 
     def at(self, role: Role) -> Format | None:
         """The format of a role."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from ristretto.caffe.weights import Weights, read_weights
 from ristretto.dialects.fields import read_plan
 from ristretto.errors import DataError, UsageError
 from ristretto.graph.build import Simulation
+from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.feed import Batch, open_feed
 from ristretto.pipeline.plugins import load_plugins
@@ -43,6 +44,8 @@ class NetOptions:
         seed: of everything random.
         threads: threads per run; 0 for one per core.
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
+        arithmetic: how sums and products are computed.
+        accumulator: where integer arithmetic adds up.
     """
 
     model: Path
@@ -54,6 +57,8 @@ class NetOptions:
     seed: int = 0
     threads: int = 0
     plugins: tuple[str, ...] = ()
+    arithmetic: Arithmetic = Arithmetic.FLOAT32
+    accumulator: Accumulator = field(default_factory=Accumulator)
 
 
 def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
@@ -61,7 +66,7 @@ def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
     net = build_net(read_prototxt(options.model), NetState(options.phase))
     weights = read_weights(options.weights) if options.weights else None
     formats = read_plan(net).layers if options.phase == "TEST" else {}
-    return net, weights, Simulation(formats, options.rounding, options.seed)
+    return net, weights, Simulation(formats, options.rounding, options.seed, options.arithmetic, options.accumulator)
 
 
 def evaluate(
