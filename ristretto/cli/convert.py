@@ -7,7 +7,18 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import PATH, data_root, inputs, model, optional_weights, phase, plugins, rounding, seed
+from ristretto.cli.options import (
+    PATH,
+    data_root,
+    inputs,
+    model,
+    optional_weights,
+    phase,
+    plugins,
+    rounding,
+    seed,
+    state,
+)
 
 
 @click.command(short_help="Turn a net and its weights into an ONNX model.")
@@ -27,6 +38,7 @@ from ristretto.cli.options import PATH, data_root, inputs, model, optional_weigh
 @rounding
 @inputs
 @data_root
+@state
 @seed
 @plugins
 def convert(outputs: str | None, **flags: Any) -> int:

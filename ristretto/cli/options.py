@@ -42,6 +42,35 @@ class WeightsType(click.ParamType[Any]):
         return paths
 
 
+class ListType(click.ParamType[Any]):
+    """Words or numbers, separated by commas."""
+
+    name = "A,B"
+
+    def __init__(self, numbers: bool = False) -> None:
+        self.numbers = numbers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """Split at the commas."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in str(value).split(",") if word.strip()]
+        if self.numbers and not all(word.isdigit() for word in words):
+            self.fail(f"'{value}' is no list of whole numbers", param, ctx)
+        return tuple(map(int, words)) if self.numbers else tuple(words)
+
+
+def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown in the order given."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 ROUNDINGS = ("half_even", "half_away", "half_up", "truncate", "stochastic")
 
 model = click.option("--model", type=PATH, required=True, help="The net's prototxt.")
@@ -77,6 +106,12 @@ threads = click.option(
     "--threads", type=click.IntRange(min=0), default=0, help="Threads per run.  [default: one per core]"
 )
 phase = click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
+state = together(
+    click.option(
+        "--level", type=int, default=0, help="The level that the net's include and exclude rules compare with."
+    ),
+    click.option("--stage", "stages", type=ListType(), default=(), help="The stages of these rules."),
+)
 plugins = click.option(
     "--plugin",
     "plugins",
@@ -92,17 +127,6 @@ def batches_asked(iterations: int | str | None, inputs: Path | None) -> int | No
     if iterations is None:
         return 50 if inputs is None else None
     return None if iterations == "all" else int(iterations)
-
-
-def together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, shown in the order given."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 arithmetic = together(
@@ -129,7 +153,7 @@ arithmetic = together(
     ),
 )
 
-net_run = together(rounding, arithmetic, inputs, data_root, seed, threads, plugins)
+net_run = together(rounding, arithmetic, inputs, data_root, state, seed, threads, plugins)
 
 
 def simulated(flags: dict[str, Any]) -> dict[str, Any]:

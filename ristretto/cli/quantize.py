@@ -9,6 +9,7 @@ import click
 
 from ristretto.cli.options import (
     PATH,
+    ListType,
     batches_asked,
     data_root,
     inputs,
@@ -20,10 +21,11 @@ from ristretto.cli.options import (
     score,
     score_script,
     seed,
+    state,
     threads,
-    together,
     weights,
 )
+from ristretto.cli.sections import SectionCommand, section
 from ristretto.errors import UsageError
 
 EXIT_MARGIN_MISSED = 3
@@ -31,8 +33,23 @@ EXIT_MARGIN_MISSED = 3
 _bw = click.IntRange(1, 32)
 
 
-@click.command(short_help="Turn a trained Caffe net into a fixed-point net.")
-@together(
+class BiasType(click.ParamType[Any]):
+    """A number of bits, or one of two words."""
+
+    name = "N|params|accumulator"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Turn a number's text into the number; the words stay."""
+        if value in ("params", "accumulator") or isinstance(value, int):
+            return value  # type: ignore[no-any-return]
+        if not str(value).isdigit() or not 1 <= int(value) <= 32:
+            self.fail(f"'{value}' is neither a width from 1 to 32 nor params nor accumulator", param, ctx)
+        return int(value)
+
+
+@click.command(short_help="Turn a trained Caffe net into a fixed-point net.", cls=SectionCommand)
+@section(
+    "The job",
     model,
     weights,
     click.option("--model_quantized", type=PATH, required=True, help="Where to write the quantized prototxt."),
@@ -40,7 +57,7 @@ _bw = click.IntRange(1, 32)
         "--trimming_mode",
         type=click.Choice(["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]),
         required=True,
-        help="The kind of number format. Only dynamic_fixed_point can be searched for today.",
+        help="The kind of number format.",
     ),
     iterations,
     click.option(
@@ -50,29 +67,94 @@ _bw = click.IntRange(1, 32)
         show_default=True,
         help="The allowed drop of the score, in percent points.",
     ),
-    click.option("--gpu", default="", metavar="ID", help="Taken from old scripts; everything runs on the CPU."),
     click.option(
         "--preset",
         type=click.Choice(["recommended", "original"]),
         default="recommended",
         show_default=True,
-        help="The rules for ranges; recommended does not saturate what is fed to the net.",
+        help="The rules for formats; recommended does not saturate what is fed to the net, nor biases.",
     ),
-    click.option(
-        "--dialect",
-        type=click.Choice(["extended", "original"]),
-        default="extended",
-        show_default=True,
-        help="The reader the prototxt is written for: original keeps to what the C++ tool knows.",
-    ),
+    click.option("--gpu", default="", metavar="ID", help="Taken from old scripts; everything runs on the CPU."),
+    click.option("--strict", is_flag=True, help="Exit with status 3 if the margin is missed."),
+)
+@section(
+    "Widths",
     click.option("--bw_conv_params", type=_bw, help="Width of the weights of CONV layers; not searched then."),
     click.option("--bw_fc_params", type=_bw, help="Width of the weights of FC layers; not searched then."),
     click.option("--bw_activations", type=_bw, help="Width of layer inputs and outputs; not searched then."),
+    click.option(
+        "--ladder", type=ListType(numbers=True), metavar="N,N", help="Widths to search.  [default: 16,8,4,2,1]"
+    ),
+)
+@section(
+    "Formats",
+    click.option("--static", metavar="IL.FL", help="One format for all activations, such as 10.6."),
+    click.option(
+        "--bw_bias",
+        type=BiasType(),
+        help="Width of biases, with a point of their own; accumulator adds them at the scale of the products, params "
+        "gives them the format of the weights.  [default: accumulator; params in the original's preset and dialect]",
+    ),
+    click.option("--unsigned", is_flag=True, help="Values that are never negative do without a sign bit."),
+    click.option("--per_channel", is_flag=True, help="A fractional length for the weights of every output channel."),
+    click.option(
+        "--other_layers",
+        type=ListType(),
+        metavar="TYPE,TYPE|all",
+        help="Quantize these too: BatchNorm, Scale, Eltwise, Concat, Pooling, LRN.",
+    ),
+    click.option(
+        "--fold",
+        type=PATH,
+        metavar="OUT.caffemodel",
+        help="Fold BatchNorm and Scale into the layers before them; writes the weights that belong to the result.",
+    ),
+    click.option(
+        "--float_format",
+        type=click.Choice(["half", "bfloat16", "fp8_e4m3", "fp8_e5m2"]),
+        help="With minifloat: a format by name; nothing is searched then.",
+    ),
+    click.option("--exp_bits", type=click.IntRange(1, 8), help="With minifloat: bits of the exponent."),
+    click.option(
+        "--mant_bits", type=click.IntRange(0, 23), help="With minifloat: bits of the mantissa; not searched then."
+    ),
+    click.option(
+        "--exp_min", type=int, default=-8, show_default=True, help="With powers of two: the least exponent of weights."
+    ),
+    click.option(
+        "--exp_max", type=int, default=-1, show_default=True, help="With powers of two: the greatest exponent."
+    ),
+    click.option("--keep_zero", is_flag=True, help="With powers of two: weights that are zero stay zero."),
     rounding,
+)
+@section(
+    "What is quantized",
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="LAYER[:PARTS]",
+        help="Layers by name or type, * and ? allowed; of them in, out, activations, weights, bias or params. May be "
+        "repeated.",
+    ),
+    click.option("--skip", multiple=True, metavar="LAYER[:PARTS]", help="What stays float, in the same words."),
+    click.option(
+        "--overrides",
+        type=PATH,
+        metavar="FILE.json",
+        help="Formats that take the place of the chosen ones, in the form of a report's layers.",
+    ),
+)
+@section(
+    "Score and data",
     score,
     score_script,
     inputs,
     data_root,
+    state,
+    seed,
+)
+@section(
+    "Ranges",
     click.option(
         "--calibration_phase",
         type=click.Choice(["TRAIN", "TEST"]),
@@ -87,13 +169,22 @@ _bw = click.IntRange(1, 32)
         show_default=True,
         help="How many batches the ranges are measured on.",
     ),
-    click.option("--also", multiple=True, metavar="IN=OUT", help="Write the same formats into another prototxt."),
-    report,
-    click.option("--strict", is_flag=True, help="Exit with status 3 if the margin is missed."),
-    seed,
-    threads,
-    plugins,
+    click.option("--ranges", type=PATH, metavar="FILE.json", help="Take the ranges of a file or a report."),
+    click.option("--save_ranges", type=PATH, metavar="FILE.json", help="Write the ranges, for later jobs."),
 )
+@section(
+    "Output",
+    report,
+    click.option("--also", multiple=True, metavar="IN=OUT", help="Write the same formats into another prototxt."),
+    click.option(
+        "--dialect",
+        type=click.Choice(["extended", "original"]),
+        default="extended",
+        show_default=True,
+        help="The reader the prototxt is written for: original keeps to what the C++ tool knows.",
+    ),
+)
+@section("Running", threads, plugins)
 def quantize(**flags: Any) -> int:
     """Turn a trained Caffe net into a fixed-point net.
 
@@ -106,6 +197,10 @@ def quantize(**flags: Any) -> int:
       ristretto quantize --model train_val.prototxt --weights net.caffemodel \\
         --model_quantized quantized.prototxt --trimming_mode dynamic_fixed_point \\
         --iterations 100 --error_margin 1 --report report.json
+
+    \b
+    8-bit weights and 16-bit activations, without a search, and the last layer in float:
+      ristretto quantize ... --bw_conv_params 8 --bw_fc_params 8 --bw_activations 16 --skip prob_fc
     """
     report_path: Path | None = flags.pop("report")
     strict: bool = flags.pop("strict")
@@ -117,19 +212,19 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     from ristretto.atomic import atomic_write_text
     from ristretto.cli.console import job_console
     from ristretto.numerics.rounding import Rounding
-    from ristretto.pipeline.quantize import QuantizeOptions
+    from ristretto.pipeline.options import ALL_OTHER_LAYERS, QuantizeOptions
     from ristretto.pipeline.quantize import quantize as quantize_net
     from ristretto.report.glog import glog_line, summary_lines
     from ristretto.report.jsonfile import dump, report_to_json
     from ristretto.version import VERSION
 
-    if flags["trimming_mode"] != "dynamic_fixed_point":
-        what = f"--trimming_mode {flags['trimming_mode']} cannot be searched for yet"
-        raise UsageError(what, cure="use dynamic_fixed_point")
     flags["iterations"] = batches_asked(flags["iterations"], flags.get("inputs"))
     flags["rounding"] = Rounding(flags["rounding"])
     flags["also"] = tuple(map(_pair, flags["also"]))
-    options = QuantizeOptions(**flags, report=report_path)
+    if flags.get("other_layers") == ("all",):
+        flags["other_layers"] = ALL_OTHER_LAYERS
+    given = {name: value for name, value in flags.items() if value is not None or name == "iterations"}
+    options = QuantizeOptions(**given, report=report_path)
     with job_console() as (listener, write):
         result = quantize_net(options, listener)
         for line in summary_lines(result):

@@ -1,4 +1,4 @@
-"""From a range to an integer length, by the original's rules (quantization.cpp, Quantize2DynamicFixedPoint)."""
+"""From ranges to integer lengths and formats, by the original's rules (quantization.cpp)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from ristretto.numerics.formats import DynamicFixedPoint
 DEFAULT_FORMAT = DynamicFixedPoint(bw=32, fl=16)
 """What a quantized layer does where its prototxt sets neither width nor fractional length."""
 
+ACCUMULATOR_BW = 32
+"""The width of the accumulator that the original's arithmetic stands for, and of a bias that is added there."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerRanges:
-    """Measured ranges of one layer: its first bottom, its first top, its weights (without the bias)."""
+    """Measured ranges of one layer.
+
+    Attributes:
+        input: its first bottom; all of them for a layer that joins several.
+        output: its first top.
+        params: its weights, without the bias; no batches for a layer that has none.
+        bias: its bias, or None.
+    """
 
     input: TensorStats
     output: TensorStats
     params: TensorStats
+    bias: TensorStats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +41,13 @@ class IntegerLengths:
     output: int
     params: int
 
-    def input_format(self, bw: int) -> DynamicFixedPoint:
+    def input_format(self, bw: int, *, signed: bool = True) -> DynamicFixedPoint:
         """The format of the layer's input at a bit-width."""
-        return DynamicFixedPoint(bw, bw - self.input)
+        return DynamicFixedPoint(bw, bw - self.input, signed)
 
-    def output_format(self, bw: int) -> DynamicFixedPoint:
+    def output_format(self, bw: int, *, signed: bool = True) -> DynamicFixedPoint:
         """The format of the layer's output at a bit-width."""
-        return DynamicFixedPoint(bw, bw - self.output)
+        return DynamicFixedPoint(bw, bw - self.output, signed)
 
     def params_format(self, bw: int) -> DynamicFixedPoint:
         """The format of the layer's weights at a bit-width."""
@@ -70,3 +81,30 @@ def integer_lengths(ranges: LayerRanges, *, keep_input: bool = False) -> Integer
     """
     inputs = activation_il(ranges.input) + (1 if keep_input else 0)
     return IntegerLengths(inputs, activation_il(ranges.output), params_il(ranges.params))
+
+
+def bias_format(bias: TensorStats | None, bw: int) -> DynamicFixedPoint:
+    """The finest format of a width in which no bias saturates."""
+    return DynamicFixedPoint(bw, bw - (params_il(bias) if bias is not None else 1))
+
+
+def accumulator_bias_format(bias: TensorStats | None, acc_fl: int) -> DynamicFixedPoint:
+    """A bias as it is added in the accumulator: at the scale of the products, coarser only where it would saturate.
+
+    Args:
+        bias: its range.
+        acc_fl: fractional length of the products, that of the input plus that of the weights.
+    """
+    widest = bias_format(bias, ACCUMULATOR_BW)
+    return DynamicFixedPoint(ACCUMULATOR_BW, min(acc_fl, widest.fl))
+
+
+def minifloat_exp_bits(stats: list[TensorStats], least: int = 4) -> int:
+    """Exponent bits in which the largest activation has an exponent, at least four (Quantize2MiniFloat).
+
+    The formula ceil(log2(log2(max) - 1) + 1) has no value for a range up to 2; the least number of bits does there.
+    """
+    largest = max((item.abs_max for item in stats if _usable(item)), default=0.0)
+    if largest <= 4.0:
+        return least
+    return min(8, max(least, math.ceil(math.log2(math.log2(largest) - 1.0) + 1.0)))

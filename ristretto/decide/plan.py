@@ -1,19 +1,27 @@
-"""A plan: the number formats of all sites of a net."""
+"""A plan: the number formats of all sites of a net, and how plans follow from what is known of its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ristretto.decide.choose import DEFAULT_FORMAT, IntegerLengths
+from ristretto.decide.choose import (
+    DEFAULT_FORMAT,
+    IntegerLengths,
+    LayerRanges,
+    accumulator_bias_format,
+    bias_format,
+)
+from ristretto.numerics.formats import ChannelFixedPoint, DynamicFixedPoint, Format, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import LayerFormats
 
-Group = Literal["conv", "fc"]
+Group = Literal["conv", "fc", "other"]
 
-CONV_TYPES = frozenset({"Convolution", "ConvolutionDepthwise", "DepthwiseConvolution"})
+CONV_TYPES = frozenset({"Convolution", "ConvolutionDepthwise", "DepthwiseConvolution", "Deconvolution"})
 FC_TYPES = frozenset({"InnerProduct"})
-
+OTHER_TYPES = frozenset({"BatchNorm", "Scale", "Eltwise", "Concat", "Pooling", "LRN"})
+"""Types that the original leaves in float and that are quantized where the user asks for it."""
 
 _PLUGGED: dict[str, Group] = {}
 
@@ -65,25 +73,105 @@ class Widths:
     activations: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LayerSites:
+    """What a plan needs to know of one layer.
+
+    Attributes:
+        group: whose widths it gets.
+        ranges: what was measured.
+        lengths: the integer lengths that follow.
+        channel_ils: integer length of the weights of each output channel, or none to give them one together.
+        unsigned_input, unsigned_output: whether these values are never negative and may do without a sign bit.
+        has_params: whether it has weights.
+    """
+
+    group: Group
+    ranges: LayerRanges
+    lengths: IntegerLengths
+    channel_ils: tuple[int, ...] = ()
+    unsigned_input: bool = False
+    unsigned_output: bool = False
+    has_params: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How fixed point formats follow from widths, apart from the integer lengths.
+
+    Attributes:
+        bias: "params" gives a bias the format of the weights, as the original does; "accumulator" adds it at the scale
+            of the products; a number is a width of its own, with the finest step in which no bias saturates.
+        static: one format for all activations in place of one per layer.
+    """
+
+    bias: Literal["params", "accumulator"] | int = "params"
+    static: DynamicFixedPoint | None = None
+
+
 def dynamic_fixed_point_plan(
-    lengths: Mapping[str, IntegerLengths], groups: Mapping[str, Group], widths: Widths
+    sites: Mapping[str, LayerSites], widths: Widths, scheme: Scheme | None = None
 ) -> QuantPlan:
     """The plan of one candidate: every layer whose group has a width, the rest of such a layer at 32.16.
 
     A layer of a group without a width is left float unless the activations are quantized, as in the original's
-    partial searches.
+    partial searches. A layer of the group "other" has no partner in the original: what has no width stays float there.
     """
+    scheme = scheme or Scheme()
     layers = {}
-    for name, il in lengths.items():
-        params_bw = widths.conv_params if groups[name] == "conv" else widths.fc_params
+    for name, site in sites.items():
+        params_bw = widths.fc_params if site.group == "fc" else widths.conv_params
         bw = widths.activations
         if params_bw is None and bw is None:
             continue
-        params = DEFAULT_FORMAT if params_bw is None else il.params_format(params_bw)
-        layers[name] = LayerFormats(
-            input=DEFAULT_FORMAT if bw is None else il.input_format(bw),
-            output=DEFAULT_FORMAT if bw is None else il.output_format(bw),
-            params=params,
-            bias=params,
-        )
+        rest = None if site.group == "other" else DEFAULT_FORMAT
+        inputs: Format | None = rest
+        outputs: Format | None = rest
+        if bw is not None:
+            lengths = site.lengths
+            inputs = scheme.static or lengths.input_format(bw, signed=not site.unsigned_input)
+            outputs = scheme.static or lengths.output_format(bw, signed=not site.unsigned_output)
+        params = rest if params_bw is None else _params_format(site, params_bw)
+        if not site.has_params:
+            params = None
+            if bw is None:
+                continue
+        bias = params if params_bw is None else _bias(site, scheme, inputs, params)
+        layers[name] = LayerFormats(inputs, outputs, params, bias, in_place=site.group != "other")
+    return QuantPlan(layers)
+
+
+def _params_format(site: LayerSites, bw: int) -> Format:
+    if site.channel_ils:
+        return ChannelFixedPoint(bw, tuple(bw - il for il in site.channel_ils))
+    return site.lengths.params_format(bw)
+
+
+def _bias(site: LayerSites, scheme: Scheme, inputs: Format | None, params: Format | None) -> Format | None:
+    if params is None or isinstance(params, PowerOfTwo):
+        return None
+    if isinstance(scheme.bias, int):
+        return bias_format(site.ranges.bias, scheme.bias)
+    if scheme.bias == "params" and not isinstance(params, ChannelFixedPoint):
+        return params
+    step = inputs.fl if isinstance(inputs, DynamicFixedPoint) else DEFAULT_FORMAT.fl
+    finest = max(params.fls) if isinstance(params, ChannelFixedPoint) else getattr(params, "fl", DEFAULT_FORMAT.fl)
+    return accumulator_bias_format(site.ranges.bias, step + finest)
+
+
+def minifloat_plan(names: Iterable[str], fmt: Minifloat) -> QuantPlan:
+    """Every layer with all its values in one minifloat format (EditNetDescriptionMiniFloat)."""
+    return QuantPlan({name: LayerFormats(fmt, fmt, fmt, fmt) for name in names})
+
+
+def power_of_two_plan(
+    sites: Mapping[str, LayerSites], weights: PowerOfTwo, bw_activations: int, static: DynamicFixedPoint | None = None
+) -> QuantPlan:
+    """Weights that are powers of two, activations in fixed point, the bias in float."""
+    layers = {}
+    for name, site in sites.items():
+        inputs = static or site.lengths.input_format(bw_activations, signed=not site.unsigned_input)
+        outputs = static or site.lengths.output_format(bw_activations, signed=not site.unsigned_output)
+        params = weights if site.has_params else None
+        layers[name] = LayerFormats(inputs, outputs, params, None, in_place=site.group != "other")
     return QuantPlan(layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -119,6 +120,74 @@ class DynamicFixedPoint:
         array([-4. ,  1. ,  3.5])
         """
         return np.ldexp(np.asarray(codes, np.float64), -self.fl)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFixedPoint:
+    """Fixed point weights with a fractional length for each output channel, which is axis 0 of the array.
+
+    Attributes:
+        bw: all bits, the sign bit included.
+        fls: fractional length of each channel.
+    """
+
+    bw: int
+    fls: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.fls:
+            raise FormatError("a format by channel needs a fractional length for each", cure="give one at least")
+        _ = self.channels
+
+    def __str__(self) -> str:
+        return f"<{self.bw}, {min(self.fls)}..{max(self.fls)}>"
+
+    @property
+    def channels(self) -> tuple[DynamicFixedPoint, ...]:
+        """The format of each channel."""
+        return tuple(DynamicFixedPoint(self.bw, fl) for fl in self.fls)
+
+    @property
+    def max(self) -> float:
+        """The greatest value of all channels."""
+        return DynamicFixedPoint(self.bw, min(self.fls)).max
+
+    @property
+    def min(self) -> float:
+        """The least value of all channels."""
+        return DynamicFixedPoint(self.bw, min(self.fls)).min
+
+    def quantize(
+        self, x: NDArray[FloatT], rounding: Rounding = Rounding.HALF_EVEN, rng: np.random.Generator | None = None
+    ) -> NDArray[FloatT]:
+        """Saturate and round channel by channel, in the dtype of x.
+
+        Raises:
+            FormatError: x has another number of channels.
+        """
+        self._check(x.shape)
+        rounded = [fmt.quantize(channel, rounding, rng) for fmt, channel in zip(self.channels, x, strict=True)]
+        return np.stack(rounded)
+
+    def encode(
+        self,
+        x: NDArray[np.floating],
+        rounding: Rounding = Rounding.HALF_EVEN,
+        rng: np.random.Generator | None = None,
+    ) -> NDArray[np.int64]:
+        """The stored integers of values, channel by channel."""
+        self._check(x.shape)
+        return np.stack([fmt.encode(channel, rounding, rng) for fmt, channel in zip(self.channels, x, strict=True)])
+
+    def decode(self, codes: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The values of stored integers, exactly."""
+        self._check(codes.shape)
+        return np.stack([fmt.decode(channel) for fmt, channel in zip(self.channels, codes, strict=True)])
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if not shape or shape[0] != len(self.fls):
+            found = shape[0] if shape else 0
+            raise FormatError(f"{len(self.fls)} fractional lengths for {found} channels", cure="give one a channel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,4 +315,7 @@ class PowerOfTwo:
         return np.where(np.isnan(exact), exact, signed).astype(x.dtype)
 
 
-Format: TypeAlias = DynamicFixedPoint | Minifloat | PowerOfTwo
+Format: TypeAlias = DynamicFixedPoint | ChannelFixedPoint | Minifloat | PowerOfTwo
+
+NAMED: Mapping[str, Minifloat] = {}
+"""Well-known formats by name."""

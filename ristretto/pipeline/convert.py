@@ -55,6 +55,7 @@ class ConvertOptions:
         data_root: a folder for relative sources.
         seed: of stochastic rounding.
         version: of this program, for the model's producer_version.
+        level, stages: of the state that the net is built in, beside the phase.
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
     """
 
@@ -71,6 +72,8 @@ class ConvertOptions:
     seed: int = 0
     version: str = ""
     plugins: tuple[str, ...] = ()
+    level: int = 0
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def convert(options: ConvertOptions) -> Converted:
     if options.seed < 0:
         raise UsageError(f"the seed must not be negative, got {options.seed}", cure="give 0 or a positive whole number")
     load_plugins(options.plugins)
-    net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase))
+    net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase, options.level, options.stages))
     weights = read_weights(options.weights) if options.weights else None
     formats = read_plan(net).layers if options.phase == "TEST" else {}
     fed, warnings = _input_shapes(net, weights, options)

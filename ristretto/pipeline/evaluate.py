@@ -37,7 +37,7 @@ class NetOptions:
     Attributes:
         model: the prototxt; a quantized one is simulated to the letter.
         weights: its weights files, later ones override; none for a net without weights.
-        phase: the phase to build it in.
+        phase, level, stages: the state to build it in (caffe.proto, NetState).
         rounding: how quantized layers round where they do not say so themselves.
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
@@ -51,6 +51,8 @@ class NetOptions:
     model: Path
     weights: tuple[Path, ...] = ()
     phase: Phase = "TEST"
+    level: int = 0
+    stages: tuple[str, ...] = ()
     rounding: Rounding = Rounding.HALF_EVEN
     inputs: Path | None = None
     data_root: Path | None = None
@@ -63,7 +65,7 @@ class NetOptions:
 
 def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
     load_plugins(options.plugins)
-    net = build_net(read_prototxt(options.model), NetState(options.phase))
+    net = build_net(read_prototxt(options.model), NetState(options.phase, options.level, options.stages))
     weights = read_weights(options.weights) if options.weights else None
     formats = read_plan(net).layers if options.phase == "TEST" else {}
     return net, weights, Simulation(formats, options.rounding, options.seed, options.arithmetic, options.accumulator)

@@ -30,17 +30,30 @@ def read_plan_file(path: Path) -> QuantPlan:
         UsageError: it cannot be read.
         FormatError: it is no JSON, or holds no formats.
     """
+    return plan_from_json(read_json(path, "formats"), str(path))
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file none of whose objects has a key twice.
+
+    Args:
+        path: the file.
+        what: what it holds, for errors.
+
+    Raises:
+        UsageError: it cannot be read.
+        FormatError: it is no JSON.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(f"cannot read the formats: {reason}", file=str(path)) from error
+        raise UsageError(f"cannot read the {what}: {reason}", file=str(path)) from error
     try:
-        data: Any = json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_once)
     except (json.JSONDecodeError, RecursionError) as error:
         line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
         raise FormatError("this is no JSON", file=str(path), line=line, column=column) from error
-    return plan_from_json(data, str(path))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def inspect(
     phase: Phase = "TEST",
     data_root: Path | None = None,
     plugins: tuple[str, ...] = (),
+    level: int = 0,
+    stages: tuple[str, ...] = (),
 ) -> NetFacts:
     """Look at a net. Where its data cannot be opened or a layer is unknown, shapes are left out and the reason kept.
 
@@ -31,7 +33,7 @@ def inspect(
         RistrettoError: the net or the weights cannot be read.
     """
     load_plugins(plugins)
-    net = build_net(read_prototxt(model), NetState(phase))
+    net = build_net(read_prototxt(model), NetState(phase, level, stages))
     loaded = read_weights(weights) if weights else None
     reason = ""
     shapes = None

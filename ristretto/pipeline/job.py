@@ -2,91 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from ristretto.atomic import check_outputs
 from ristretto.caffe.net import build_net, read_prototxt
-from ristretto.caffe.netspec import LayerSpec, NetSpec, Phase
+from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.nonnegative import nonnegative_values
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import FED_TYPES
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
-from ristretto.decide.choose import LayerRanges
-from ristretto.decide.plan import Group, QuantPlan, group_of
-from ristretto.dialects.fields import Dialect
-from ristretto.errors import NetError, UsageError
+from ristretto.decide.choose import LayerRanges, integer_lengths
+from ristretto.decide.plan import Group, LayerSites, QuantPlan, group_of
+from ristretto.decide.ranges_file import ranges_from_json
+from ristretto.decide.select import overridden
+from ristretto.errors import FormatError, NetError
 from ristretto.graph.build import Simulation
-from ristretto.numerics.rounding import Rounding
-from ristretto.pipeline.calibrate import Calibration, measure_ranges, quantizable_layers
+from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.feed import Feed, open_feed
+from ristretto.pipeline.files import read_json, read_plan_file
+from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
 from ristretto.report.events import Listener
 from ristretto.report.model import Scored
-
-TrimmingMode = Literal["dynamic_fixed_point"]
-Preset = Literal["recommended", "original"]
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizeOptions:
-    """What to quantize and how; the names are those of the command line.
-
-    Attributes:
-        model, weights: the float net and its weights files (later ones override).
-        model_quantized: where to write the quantized prototxt; None writes none.
-        trimming_mode: the kind of number format.
-        iterations: batches per score; None scores every image of the TEST source once.
-        error_margin: the allowed drop of the score, in percent points.
-        preset: the rules for ranges and formats.
-        dialect: the reader that the prototxt is written for.
-        bw_conv_params, bw_fc_params, bw_activations: fixed widths; a group with one is not searched.
-        rounding: how the simulation rounds.
-        score: the blob that decides; None takes the first output. A blob that holds no score, such as the
-            probabilities of a deploy net, is judged by how far it agrees with the float net's.
-        score_script: module:function of the user's own metric (see ``ristretto.pipeline.scorers.Script``).
-        inputs: an npz file in place of the net's own data.
-        data_root: a folder for relative sources.
-        calibration_phase, calibration_batches: where and how long ranges are measured.
-        report: where the caller is going to write the report, so that its place is checked before the job.
-        also: further prototxt files (in, out) to write the same formats into.
-        gpu: what --gpu was given; it runs on the CPU all the same.
-        seed: of crops, mirrors, dropout and stochastic rounding.
-        threads: threads per run; 0 for one per core.
-        plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
-    """
-
-    model: Path
-    weights: tuple[Path, ...]
-    model_quantized: Path | None = None
-    trimming_mode: TrimmingMode = "dynamic_fixed_point"
-    iterations: int | None = 50
-    error_margin: float = 2.0
-    preset: Preset = "recommended"
-    dialect: Dialect = "extended"
-    bw_conv_params: int | None = None
-    bw_fc_params: int | None = None
-    bw_activations: int | None = None
-    rounding: Rounding = Rounding.HALF_EVEN
-    score: str | None = None
-    score_script: str | None = None
-    inputs: Path | None = None
-    data_root: Path | None = None
-    calibration_phase: Phase = "TRAIN"
-    calibration_batches: int = 10
-    report: Path | None = None
-    also: tuple[tuple[Path, Path], ...] = ()
-    gpu: str = ""
-    seed: int = 0
-    threads: int = 0
-    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +45,22 @@ class Job:
     layers: list[LayerSpec]
     blob: str
     scorer: Scorer | None
+    overrides: QuantPlan
     listener: Listener
 
     @property
     def groups(self) -> dict[str, Group]:
         """The group that each layer is searched with."""
-        return {layer.name: group for layer in self.layers if (group := group_of(layer.type)) is not None}
+        return {layer.name: group_of(layer.type) or "other" for layer in self.layers}
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The type of each layer to quantize."""
+        return {layer.name: layer.type for layer in self.layers}
+
+    def candidate(self, plan: QuantPlan) -> QuantPlan:
+        """A plan as the user wants it: with the sites that are selected and the formats that are given."""
+        return overridden(self.options.selection.restrict(plan, self.types), self.overrides)
 
     def score(self, plan: QuantPlan, purpose: str) -> Scored:
         """Score the net with a plan's formats; an empty plan is the float net."""
@@ -128,7 +81,9 @@ class Job:
         return {layer.name for layer in self.layers if layer.inputs[0] in fed}
 
     def ranges(self) -> dict[str, LayerRanges]:
-        """The ranges of the layers to quantize."""
+        """The ranges of the layers to quantize: measured, or those of a file."""
+        if self.options.ranges is not None:
+            return self._ranges_of_file(self.options.ranges)
         return measure_ranges(
             self.calibration,
             self.layers,
@@ -138,30 +93,44 @@ class Job:
             listener=self.listener,
         )
 
+    def _ranges_of_file(self, path: Path) -> dict[str, LayerRanges]:
+        given = ranges_from_json(read_json(path, "ranges"), str(path))
+        missing = [layer.name for layer in self.layers if layer.name not in given]
+        if missing:
+            cure = "measure them anew with --save_ranges"
+            raise FormatError(f"the file has no ranges of layer '{missing[0]}'", file=str(path), cure=cure)
+        return {
+            layer.name: with_params(given[layer.name].input, given[layer.name].output, layer, self.weights)
+            for layer in self.layers
+        }
 
-def check_options(options: QuantizeOptions) -> None:
-    """Refuse what makes no sense, and outputs that cannot be written.
-
-    Raises:
-        UsageError: an option is out of range, or an output's place is unfit.
-    """
-    if options.error_margin < 0 or not math.isfinite(options.error_margin):
-        raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
-    if options.iterations is not None and options.iterations < 1:
-        raise UsageError("--iterations must be 1 or more, or all")
-    outputs = [options.model_quantized, options.report, *(target for _, target in options.also)]
-    inputs = [options.model, *options.weights, options.inputs, *(source for source, _ in options.also)]
-    check_outputs(filter(None, outputs), filter(None, inputs))
-    for source, _ in options.also:
-        read_prototxt(source)
+    def sites(self, ranges: dict[str, LayerRanges]) -> dict[str, LayerSites]:
+        """What the plans need to know of each layer."""
+        options = self.options
+        fed = self.fed_layers() if options.preset == "recommended" else set()
+        unsigned = nonnegative_values(self.net) if options.unsigned else frozenset[str]()
+        return {
+            layer.name: LayerSites(
+                group=self.groups[layer.name],
+                ranges=ranges[layer.name],
+                lengths=integer_lengths(ranges[layer.name], keep_input=layer.name in fed),
+                channel_ils=channel_ils(layer, self.weights) if options.per_channel else (),
+                unsigned_input=unsigned.issuperset(layer.inputs),
+                unsigned_output=unsigned.issuperset(layer.outputs),
+                has_params=ranges[layer.name].params.batches > 0,
+            )
+            for layer in self.layers
+        }
 
 
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     """Read everything and try the float net on the shapes of its data, so that mistakes show at once."""
     load_plugins(options.plugins)
     document = upgrade_net(read_prototxt(options.model))
-    net = build_net(document)
-    layers = quantizable_layers(net)
+    net = build_net(document, NetState("TEST", options.level, options.stages))
+    layers = quantizable_layers(net, options.other_layers)
+    options.selection.check({layer.name: layer.type for layer in layers})
+    overrides = _overrides(options, layers)
     blob = score_blob(net, options.score)
     weights = read_weights(options.weights)
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
@@ -169,14 +138,27 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
     scorer = choose_scorer(net, shapes, options.score, options.score_script)
     name = blob if scorer is None else scorer.name
-    return Job(options, document, net, weights, feed, calibration, layers, name, scorer, listener)
+    return Job(options, document, net, weights, feed, calibration, layers, name, scorer, overrides, listener)
+
+
+def _overrides(options: QuantizeOptions, layers: list[LayerSpec]) -> QuantPlan:
+    """The formats that the user gives for single layers."""
+    if options.overrides is None:
+        return QuantPlan()
+    plan = read_plan_file(options.overrides)
+    names = {layer.name for layer in layers}
+    strange = [name for name in plan.layers if name not in names]
+    if strange:
+        what = f"the net has no layer '{strange[0]}' that is quantized"
+        raise FormatError(what, file=str(options.overrides), cure="the layers' names and --other_layers decide")
+    return plan
 
 
 def _open_calibration(options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed) -> Calibration:
     if options.calibration_phase == "TEST" or options.inputs is not None:
         return Calibration(net, feed, options.calibration_batches)
     try:
-        train = build_net(document, NetState("TRAIN"))
+        train = build_net(document, NetState("TRAIN", options.level, options.stages))
     except NetError as error:
         what = f"the net of phase TRAIN, on whose data the ranges are measured, cannot be built: {error.what}"
         cure = "measure them with --calibration_phase TEST, or add a data layer for TRAIN"

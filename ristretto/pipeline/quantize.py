@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
-from ristretto.atomic import atomic_write_bytes
+from ristretto.atomic import atomic_write_bytes, atomic_write_text
 from ristretto.caffe.net import read_prototxt
-from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
-from ristretto.decide.choose import IntegerLengths, LayerRanges, integer_lengths
-from ristretto.decide.plan import QuantPlan, Widths, dynamic_fixed_point_plan
-from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds
+from ristretto.decide.plan import LayerSites, QuantPlan
+from ristretto.decide.ranges_file import ranges_to_json
+from ristretto.decide.search import holds
 from ristretto.dialects.prototxt import planned_layers, write_plan
 from ristretto.errors import FormatError
 from ristretto.pipeline.calibrate import suspicious_ranges
-from ristretto.pipeline.job import Job, QuantizeOptions, check_options, open_job
+from ristretto.pipeline.job import Job, open_job
+from ristretto.pipeline.options import QuantizeOptions, check_options
+from ristretto.pipeline.search import Outcome, search
 from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
-from ristretto.report.events import DeviceChosen, LengthsChosen, Listener, Warned, silent
-from ristretto.report.model import LayerReport, Report, Scored, Settings
+from ristretto.report.events import DeviceChosen, Listener, Warned, silent
+from ristretto.report.jsonfile import dump as json_text
+from ristretto.report.model import Asked, LayerReport, Report, Scored, Settings
 
 __all__ = ["QuantizeOptions", "quantize"]
 
@@ -40,66 +42,20 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     listener(DeviceChosen(options.gpu))
     baseline = job.score(QuantPlan(), "baseline")
     ranges = job.ranges()
-    fed = job.fed_layers() if options.preset == "recommended" else set()
-    lengths = {name: integer_lengths(layer, keep_input=name in fed) for name, layer in ranges.items()}
-    for name, il in lengths.items():
-        listener(LengthsChosen(name, il.input, il.output, il.params))
-    ladders = _search(job, lengths, baseline.score)
-    chosen = _chosen_widths(ladders, keep_float=options.preset == "recommended")
-    plan = dynamic_fixed_point_plan(lengths, job.groups, chosen)
-    combined = job.score(plan, "combined")
-    report = _report(job, baseline, ranges, lengths, ladders, plan, combined)
+    if options.save_ranges is not None:
+        atomic_write_text(options.save_ranges, json_text(ranges_to_json(ranges)))
+    sites = job.sites(ranges)
+    outcome = search(job, sites, baseline.score)
+    report = _report(job, baseline, sites, outcome)
     for warning in report.warnings:
         listener(Warned(warning))
-    _write(options, job.document, plan)
+    _write(job, outcome.plan)
     return report
 
 
-def _search(job: Job, lengths: dict[str, IntegerLengths], baseline: float) -> dict[str, Ladder]:
-    """The three searches: weights of CONV, weights of FC, activations; a group that the net lacks is left out."""
-    options, present = job.options, set(job.groups.values())
-    asked: list[tuple[str, int | None, Callable[[int], Widths]]] = []
-    if "conv" in present:
-        asked.append(("conv", options.bw_conv_params, lambda bw: Widths(conv_params=bw)))
-    if "fc" in present:
-        asked.append(("fc", options.bw_fc_params, lambda bw: Widths(fc_params=bw)))
-    asked.append(("activations", options.bw_activations, lambda bw: Widths(activations=bw)))
-    ladders = {}
-    for group, fixed, widths in asked:
-        if fixed is not None:
-            ladders[group] = Ladder((), fixed)
-            continue
-
-        def evaluate(bw: int, group: str = group, widths: Callable[[int], Widths] = widths) -> float:
-            plan = dynamic_fixed_point_plan(lengths, job.groups, widths(bw))
-            return job.score(plan, f"{group} {bw} bit").score
-
-        ladders[group] = descend(evaluate, baseline=baseline, margin=options.error_margin / 100)
-    return ladders
-
-
-def _chosen_widths(ladders: dict[str, Ladder], *, keep_float: bool) -> Widths:
-    """The widths of the combined net.
-
-    A group for which no width held falls back to 32 bits. The original gives it the integer lengths all the same, which
-    saturate; with ``keep_float`` it stays as the partial searches leave it, nearly float.
-    """
-    chosen = {
-        group: None if keep_float and ladder.trials and ladder.chosen == FALLBACK_BW else ladder.chosen
-        for group, ladder in ladders.items()
-    }
-    return Widths(chosen.get("conv"), chosen.get("fc"), chosen["activations"])
-
-
-def _report(
-    job: Job,
-    baseline: Scored,
-    ranges: dict[str, LayerRanges],
-    lengths: dict[str, IntegerLengths],
-    ladders: dict[str, Ladder],
-    plan: QuantPlan,
-    combined: Scored,
-) -> Report:
+def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: Outcome) -> Report:
+    combined, ladders = outcome.combined, outcome.ladders
+    ranges = {name: site.ranges for name, site in sites.items()}
     options = job.options
     settings = Settings(
         str(options.model),
@@ -113,10 +69,12 @@ def _report(
         job.calibration.net.phase,
         job.calibration.batches,
         options.seed,
+        _asked(options),
     )
     layers = {
-        layer.name: LayerReport(layer.type, job.groups[layer.name], ranges[layer.name], lengths[layer.name])
+        layer.name: LayerReport(layer.type, site.group, site.ranges, site.lengths)
         for layer in job.layers
+        for site in (sites[layer.name],)
     }
     met = holds(combined.score, baseline.score, options.error_margin / 100)
     warnings = [
@@ -139,15 +97,28 @@ def _report(
         baseline,
         ladders,
         combined,
-        plan,
+        outcome.plan,
         layers,
         met,
         tuple(warnings),
     )
 
 
-def _write(options: QuantizeOptions, document: Document, plan: QuantPlan) -> None:
+def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
+    """What was asked of the formats, where it is not the default."""
+    names = (
+        "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "static", "bw_bias", "unsigned", "per_channel",
+        "other_layers", "only", "skip", "overrides", "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max",
+        "keep_zero", "ranges", "fold",
+    )  # fmt: skip
+    defaults = QuantizeOptions(options.model, options.weights)
+    given = ((name, getattr(options, name)) for name in names if getattr(options, name) != getattr(defaults, name))
+    return tuple((name, str(value) if isinstance(value, Path) else value) for name, value in given)
+
+
+def _write(job: Job, plan: QuantPlan) -> None:
     """Write the quantized prototxt, and the same formats into every file of --also."""
+    options, document = job.options, job.document
     if options.model_quantized is not None:
         quantized = write_plan(document, plan, options.dialect)
         atomic_write_bytes(options.model_quantized, quantized.to_bytes())

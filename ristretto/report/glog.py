@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from ristretto.decide.search import Trial
 from ristretto.report.events import (
     BatchDone,
     DeviceChosen,
@@ -86,10 +87,19 @@ def _means(output: Output) -> Iterator[str]:
 
 
 def summary_lines(report: Report) -> Iterator[LogLine]:
-    """The summary of a dynamic fixed point job.
+    """The summary of a job, by its trimming mode.
 
-    A group that the net lacks is left out, and a line says so; one whose width was given shows that instead.
+    A group that is not quantized is left out, and a line says so; one whose width was given shows that instead.
     """
+    if report.settings.trimming_mode == "minifloat":
+        yield from _minifloat_summary(report)
+    elif report.settings.trimming_mode == "integer_power_of_2_weights":
+        yield from _power_of_two_summary(report)
+    else:
+        yield from _fixed_point_summary(report)
+
+
+def _fixed_point_summary(report: Report) -> Iterator[LogLine]:
     yield LogLine("------------------------------", 276)
     yield LogLine("Network accuracy analysis for", 277)
     yield LogLine("Convolutional (CONV) and fully", 278)
@@ -99,21 +109,43 @@ def summary_lines(report: Report) -> Iterator[LogLine]:
     yield from _ladder(report, "fc", ("Dynamic fixed point FC", "weights: "), 287, "FC weights")
     yield from _ladder(report, "activations", ("Dynamic fixed point layer", "activations:"), 292, "layer activations")
     yield LogLine("Dynamic fixed point net:", 298)
-    ladders = report.ladders
-    if "conv" in ladders:
-        yield LogLine(f"{ladders['conv'].chosen}bit CONV weights,", 299)
-    if "fc" in ladders:
-        yield LogLine(f"{ladders['fc'].chosen}bit FC weights,", 300)
-    yield LogLine(f"{ladders['activations'].chosen}bit layer activations:", 301)
+    nouns = (("conv", "CONV weights,", 299), ("fc", "FC weights,", 300), ("activations", "layer activations:", 301))
+    for group, noun, line in nouns:
+        if group in report.ladders:
+            yield LogLine(f"{report.ladders[group].chosen}bit {noun}", line)
     yield LogLine(f"Accuracy: {number(report.combined.score)}", 302)
     yield LogLine("Please fine-tune.", 303)
+
+
+def _minifloat_summary(report: Report) -> Iterator[LogLine]:
+    yield LogLine("------------------------------", 353)
+    yield LogLine("Network accuracy analysis for", 354)
+    yield LogLine("Convolutional (CONV) and fully", 355)
+    yield LogLine("connected (FC) layers.", 356)
+    yield LogLine(f"Baseline 32bit float: {number(report.baseline.score)}", 357)
+    yield LogLine("Minifloat net:", 358)
+    ladder = report.ladders["minifloat"]
+    for trial in ladder.trials or (Trial(ladder.chosen, report.combined.score),):
+        yield LogLine(f"{trial.bw}bit: \t{number(trial.score)}", 360)
+    yield LogLine("Please fine-tune.", 362)
+
+
+def _power_of_two_summary(report: Report) -> Iterator[LogLine]:
+    yield LogLine("------------------------------", 395)
+    yield LogLine("Network accuracy analysis for", 396)
+    yield LogLine("Integer-power-of-two weights", 397)
+    yield LogLine("in Convolutional (CONV) and", 398)
+    yield LogLine("fully connected (FC) layers.", 399)
+    yield LogLine(f"Baseline 32bit float: {number(report.baseline.score)}", 400)
+    yield LogLine("Quantized net:", 401)
+    yield LogLine(f"{report.ladders['weights'].chosen}bit: \t{number(report.combined.score)}", 402)
+    yield LogLine("Please fine-tune.", 403)
 
 
 def _ladder(report: Report, group: str, heading: tuple[str, str], line: int, noun: str) -> Iterator[LogLine]:
     ladder = report.ladders.get(group)
     if ladder is None:
-        layers = "CONV" if group == "conv" else "FC"
-        yield LogLine(f"The net has no {layers} layers: {layers} weights are not searched.")
+        yield LogLine(_left_out(report, group))
         return
     if not ladder.trials:
         yield LogLine(f"{ladder.chosen}bit {noun} as asked: not searched.")
@@ -122,3 +154,13 @@ def _ladder(report: Report, group: str, heading: tuple[str, str], line: int, nou
     yield LogLine(heading[1], line + 1)
     for trial in ladder.trials:
         yield LogLine(f"{trial.bw}bit: \t{number(trial.score)}", line + 3)
+
+
+def _left_out(report: Report, group: str) -> str:
+    """Why a group was not searched."""
+    if group == "activations":
+        return "Activations are not quantized, as asked: not searched."
+    layers = "CONV" if group == "conv" else "FC"
+    if any(layer.group == group for layer in report.layers.values()):
+        return f"{layers} weights are not quantized, as asked: not searched."
+    return f"The net has no {layers} layers: {layers} weights are not searched."

@@ -7,8 +7,8 @@ import math
 from typing import Any
 
 from ristretto.decide.plan_file import layer_to_json
+from ristretto.decide.ranges_file import layer_ranges_to_json
 from ristretto.decide.search import Ladder
-from ristretto.decide.stats import TensorStats
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
 
 
@@ -24,6 +24,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
             "weights": list(settings.weights),
             "trimming_mode": settings.trimming_mode,
             "preset": settings.preset,
+            "options": dict(settings.options),
             "dialect": settings.dialect,
             "rounding": settings.rounding,
             "iterations": "all" if settings.iterations is None else settings.iterations,
@@ -96,12 +97,8 @@ def _ladder(ladder: Ladder) -> dict[str, Any]:
 
 
 def _layer(layer: LayerReport) -> dict[str, Any]:
-    ranges, lengths = layer.ranges, layer.lengths
+    lengths = layer.lengths
     return {
-        "ranges": {"in": _range(ranges.input), "out": _range(ranges.output), "params": _range(ranges.params)},
+        "ranges": layer_ranges_to_json(layer.ranges),
         "integer_lengths": {"in": lengths.input, "out": lengths.output, "params": lengths.params},
     }
-
-
-def _range(stats: TensorStats) -> dict[str, float | None]:
-    return {"min": finite(stats.min), "max": finite(stats.max)}

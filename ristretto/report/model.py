@@ -10,10 +10,17 @@ from ristretto.decide.search import Ladder
 
 SCHEMA_VERSION = 1
 
+Asked = bool | int | str | tuple[str, ...] | tuple[int, ...]
+"""The value of a flag."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was asked for, as far as it decides the result."""
+    """What was asked for, as far as it decides the result.
+
+    Attributes:
+        options: what was asked of the formats beyond the widths, by the flags' names.
+    """
 
     model: str
     weights: tuple[str, ...]
@@ -26,6 +33,7 @@ class Settings:
     calibration_phase: str
     calibration_batches: int
     seed: int
+    options: tuple[tuple[str, Asked], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,11 +166,6 @@ def test_formats_that_are_no_json(capsys: Capture, tmp_path: Path) -> None:
     assert message == f"{formats}:1:2: this is no JSON"
 
 
-def test_other_trimming_modes_say_so(capsys: Capture, tmp_path: Path) -> None:
-    message = quantize(capsys, tmp_path, PROTOTXT, WEIGHTS, "--trimming_mode", "minifloat")
-    assert message == "--trimming_mode minifloat cannot be searched for yet; use dynamic_fixed_point"
-
-
 def test_debug_shows_where(capsys: Capture, tmp_path: Path) -> None:
     outcome = ristretto(capsys, "inspect", "--debug", "--model", tmp_path / "gone")
     assert outcome.status == 2

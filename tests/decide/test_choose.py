@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ristretto.decide.choose import IntegerLengths, LayerRanges, activation_il, integer_lengths, params_il
-from ristretto.decide.plan import QuantPlan, Widths, dynamic_fixed_point_plan, group_of
+from ristretto.decide.plan import QuantPlan, group_of
 from ristretto.decide.plan_file import layer_to_json, plan_from_json
 from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import FormatError
@@ -49,21 +49,6 @@ def test_stats_join_and_keep_nan_visible() -> None:
 LENGTHS = {"c": IntegerLengths(2, 3, 0), "f": IntegerLengths(4, 1, -1)}
 GROUPS = {"c": "conv", "f": "fc"}
 FULL = DynamicFixedPoint(32, 16)
-
-
-def test_partial_plans_leave_the_rest_of_a_layer_at_the_schemas_defaults() -> None:
-    plan = dynamic_fixed_point_plan(LENGTHS, GROUPS, Widths(conv_params=4))
-    params = DynamicFixedPoint(4, 4)
-    assert plan.layers == {"c": LayerFormats(FULL, FULL, params, params)}
-    plan = dynamic_fixed_point_plan(LENGTHS, GROUPS, Widths(activations=8))
-    assert plan.layers["c"] == LayerFormats(DynamicFixedPoint(8, 6), DynamicFixedPoint(8, 5), FULL, FULL)
-    assert plan.layers["f"].output == DynamicFixedPoint(8, 7)
-
-
-def test_the_whole_plan() -> None:
-    plan = dynamic_fixed_point_plan(LENGTHS, GROUPS, Widths(8, 2, 16))
-    params = DynamicFixedPoint(2, 3)
-    assert plan.layers["f"] == LayerFormats(DynamicFixedPoint(16, 12), DynamicFixedPoint(16, 15), params, params)
 
 
 def test_groups() -> None:

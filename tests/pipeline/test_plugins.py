@@ -122,7 +122,8 @@ def test_the_how_to_is_quantized_and_run_by_the_program(example: Path, capsys: C
         capsys, "run", "--model", output, *net, *plugin, "--blobs", "mine", "--outputs", example / "o.npz"
     )
     assert outcome.status == 0, outcome.err
-    weight, bias = (plan["mine"].params.quantize(blob) for blob in ristretto_weights(example))
+    weight, bias = ristretto_weights(example)
+    weight, bias = plan["mine"].params.quantize(weight), plan["mine"].bias.quantize(bias)
     data = plan["mine"].input.quantize(np.load(example / "data.npz")["data"])
     float_top = np.float32(0.5) * (np.einsum("nchw,oc->nohw", data, weight) + bias[:, None, None])
     np.testing.assert_allclose(

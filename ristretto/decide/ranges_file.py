@@ -1,0 +1,79 @@
+"""Measured ranges as JSON: {"layers": {NAME: {"ranges": {"in": {"min": -1, "max": 1}, "out": {...}}}}}.
+
+A report holds its ranges in the same form, so it can be read as a ranges file too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ristretto.decide.choose import LayerRanges
+from ristretto.decide.stats import TensorStats
+from ristretto.errors import FormatError
+
+_CURE = 'write {"layers": {"conv1": {"ranges": {"in": {"min": -1, "max": 1}, "out": {"min": 0, "max": 9}}}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRanges:
+    """The ranges of a layer's input and output, as a file states them."""
+
+    input: TensorStats
+    output: TensorStats
+
+
+def ranges_to_json(ranges: Mapping[str, LayerRanges]) -> dict[str, Any]:
+    """Ranges as JSON values. Those of weights are told and not read back: the weights file has them."""
+    return {"layers": {name: {"ranges": layer_ranges_to_json(layer)} for name, layer in ranges.items()}}
+
+
+def layer_ranges_to_json(layer: LayerRanges) -> dict[str, Any]:
+    """The ranges of one layer; a part that the layer does not have is left out."""
+    parts = {"in": layer.input, "out": layer.output, "params": layer.params, "bias": layer.bias}
+    return {part: stats_to_json(stats) for part, stats in parts.items() if stats is not None and stats.batches}
+
+
+def stats_to_json(stats: TensorStats) -> dict[str, float | None]:
+    """A range as JSON values; null stands for what JSON cannot say."""
+    return {"min": _finite(stats.min), "max": _finite(stats.max)}
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None
+
+
+def ranges_from_json(data: Any, file: str) -> dict[str, ValueRanges]:
+    """Read ranges from parsed JSON.
+
+    Raises:
+        FormatError: the structure or a number is wrong; the layer is named.
+    """
+    layers = data.get("layers") if isinstance(data, Mapping) else None
+    if not isinstance(layers, Mapping):
+        raise FormatError('a ranges file needs an object "layers"', file=file, cure=_CURE)
+    return {str(name): _layer(entry, str(name), file) for name, entry in layers.items()}
+
+
+def _layer(entry: Any, name: str, file: str) -> ValueRanges:
+    ranges = entry.get("ranges") if isinstance(entry, Mapping) else None
+    if not isinstance(ranges, Mapping):
+        raise FormatError('the layer needs an object "ranges"', file=file, layer=name, cure=_CURE)
+    return ValueRanges(_stats(ranges, "in", name, file), _stats(ranges, "out", name, file))
+
+
+def _stats(ranges: Mapping[str, Any], part: str, name: str, file: str) -> TensorStats:
+    given = ranges.get(part)
+    if not isinstance(given, Mapping):
+        given = {}
+    low, high = (_number(given.get(end), part, name, file) for end in ("min", "max"))
+    if not low <= high:
+        raise FormatError(f"the range '{part}' has min {low} above max {high}", file=file, layer=name, cure="swap them")
+    return TensorStats(low, high)
+
+
+def _number(value: Any, part: str, name: str, file: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise FormatError(f"the range '{part}' needs two numbers, min and max", file=file, layer=name, cure=_CURE)
+    return float(value)

@@ -1,0 +1,219 @@
+"""What a quantization may be asked for, and which wishes contradict each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ristretto.atomic import check_outputs
+from ristretto.caffe.net import read_prototxt
+from ristretto.caffe.netspec import Phase
+from ristretto.decide.plan import OTHER_TYPES, Scheme
+from ristretto.decide.search import LADDER
+from ristretto.decide.select import Selection, parse_selector
+from ristretto.dialects.fields import Dialect
+from ristretto.errors import FormatError, UsageError
+from ristretto.numerics.formats import DynamicFixedPoint
+from ristretto.numerics.rounding import Rounding
+
+TrimmingMode = Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]
+Preset = Literal["recommended", "original"]
+ALL_OTHER_LAYERS = tuple(sorted(OTHER_TYPES))
+BiasChoice = Literal["params", "accumulator"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizeOptions:
+    """What to quantize and how; the names are those of the command line.
+
+    Attributes:
+        model, weights: the float net and its weights files (later ones override).
+        model_quantized: where to write the quantized prototxt; None writes none.
+        trimming_mode: the kind of number format.
+        iterations: batches per score; None scores every image of the TEST source once.
+        error_margin: the allowed drop of the score, in percent points.
+        preset: the rules for ranges and formats.
+        dialect: the reader that the prototxt is written for.
+        bw_conv_params, bw_fc_params, bw_activations: fixed widths; a group with one is not searched.
+        ladder: the widths that are searched.
+        static: "IL.FL", one format for all activations in place of one per layer and role.
+        bw_bias: the format of biases: that of the weights, the accumulator's scale, or a width of its own. None takes
+            the accumulator's where preset and dialect allow it.
+        unsigned: whether values that are never negative do without a sign bit.
+        per_channel: whether the weights of every output channel have a fractional length of their own.
+        other_layers: further layer types to quantize with the activations (``decide.plan.OTHER_TYPES``).
+        only, skip: which sites are quantized (``decide.select``).
+        overrides: a file of formats that take the place of the chosen ones.
+        exp_bits, mant_bits, float_format: minifloat by hand, or a named format.
+        exp_min, exp_max, keep_zero: powers of two by hand, and whether a zero weight stays zero.
+        rounding: how the simulation rounds.
+        score: the blob that decides; None takes the first output. A blob that holds no score, such as the
+            probabilities of a deploy net, is judged by how far it agrees with the float net's.
+        score_script: module:function of the user's own metric (see ``ristretto.pipeline.scorers.Script``).
+        inputs: an npz file in place of the net's own data.
+        data_root: a folder for relative sources.
+        calibration_phase, calibration_batches: where and how long ranges are measured.
+        ranges: a file of ranges, or a report, in place of measuring.
+        save_ranges: where to write the ranges.
+        fold: where to write the weights of the net whose BatchNorm and Scale layers are folded; None folds nothing.
+        level, stages: the state to build the net in, beside its phase (caffe.proto, NetState).
+        report: where the caller is going to write the report, so that its place is checked before the job.
+        also: further prototxt files (in, out) to write the same formats into.
+        gpu: what --gpu was given; it runs on the CPU all the same.
+        seed: of crops, mirrors, dropout and stochastic rounding.
+        threads: threads per run; 0 for one per core.
+        plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
+    """
+
+    model: Path
+    weights: tuple[Path, ...]
+    model_quantized: Path | None = None
+    trimming_mode: TrimmingMode = "dynamic_fixed_point"
+    iterations: int | None = 50
+    error_margin: float = 2.0
+    preset: Preset = "recommended"
+    dialect: Dialect = "extended"
+    bw_conv_params: int | None = None
+    bw_fc_params: int | None = None
+    bw_activations: int | None = None
+    ladder: tuple[int, ...] = LADDER
+    static: str | None = None
+    bw_bias: BiasChoice | None = None
+    unsigned: bool = False
+    per_channel: bool = False
+    other_layers: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    overrides: Path | None = None
+    exp_bits: int | None = None
+    mant_bits: int | None = None
+    float_format: str | None = None
+    exp_min: int = -8
+    exp_max: int = -1
+    keep_zero: bool = False
+    rounding: Rounding = Rounding.HALF_EVEN
+    score: str | None = None
+    score_script: str | None = None
+    inputs: Path | None = None
+    data_root: Path | None = None
+    calibration_phase: Phase = "TRAIN"
+    calibration_batches: int = 10
+    ranges: Path | None = None
+    save_ranges: Path | None = None
+    fold: Path | None = None
+    level: int = 0
+    stages: tuple[str, ...] = ()
+    report: Path | None = None
+    also: tuple[tuple[Path, Path], ...] = ()
+    gpu: str = ""
+    seed: int = 0
+    threads: int = 0
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def scheme(self) -> Scheme:
+        """How fixed point formats follow from widths."""
+        bias = self.bw_bias
+        if bias is None:
+            own = self.preset == "recommended" and self.dialect == "extended"
+            bias = "accumulator" if own else "params"
+        return Scheme(bias, static_format(self.static))
+
+    @property
+    def selection(self) -> Selection:
+        """Which sites are quantized."""
+        return Selection(tuple(map(parse_selector, self.only)), tuple(map(parse_selector, self.skip)))
+
+
+def static_format(text: str | None) -> DynamicFixedPoint | None:
+    """The format that "IL.FL" names; the sign bit counts as part of IL.
+
+    >>> static_format("10.6")
+    DynamicFixedPoint(bw=16, fl=6, signed=True)
+
+    Raises:
+        UsageError: it names none.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(-?\d+)\.(-?\d+)", text.strip())
+    if match is None:
+        raise UsageError(f"--static {text}: expected IL.FL", cure="such as 10.6: 16 bits, 6 of them fractional")
+    il, fl = int(match[1]), int(match[2])
+    try:
+        return DynamicFixedPoint(il + fl, fl)
+    except FormatError as error:
+        raise UsageError(f"--static {text}: {error.what}", cure=error.cure) from error
+
+
+_BELONGS = {
+    "dynamic_fixed_point": ("bw_conv_params", "bw_fc_params", "per_channel", "bw_bias"),
+    "minifloat": ("exp_bits", "mant_bits", "float_format"),
+    "integer_power_of_2_weights": ("keep_zero",),
+}
+"""Options that mean something in one mode only."""
+
+
+def check_options(options: QuantizeOptions) -> None:
+    """Refuse what makes no sense, and outputs that cannot be written.
+
+    Raises:
+        UsageError: an option is out of range, contradicts another, or an output's place is unfit.
+    """
+    if options.error_margin < 0 or not math.isfinite(options.error_margin):
+        raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
+    if options.iterations is not None and options.iterations < 1:
+        raise UsageError("--iterations must be 1 or more, or all")
+    _check_formats(options)
+    outputs = [options.model_quantized, options.report, options.save_ranges, options.fold]
+    outputs += [target for _, target in options.also]
+    inputs = [options.model, *options.weights, options.inputs, options.overrides, options.ranges]
+    inputs += [source for source, _ in options.also]
+    check_outputs(filter(None, outputs), filter(None, inputs))
+    for source, _ in options.also:
+        read_prototxt(source)
+
+
+def _check_formats(options: QuantizeOptions) -> None:
+    mode = options.trimming_mode
+    for owner, names in _BELONGS.items():
+        for name in names if owner != mode else ():
+            if getattr(options, name) not in (None, False):
+                raise UsageError(f"--{name} means nothing with --trimming_mode {mode}", cure=f"it is for {owner}")
+    static = static_format(options.static)
+    if static is not None and options.bw_activations not in (None, static.bw):
+        what = f"--static {options.static} has {static.bw} bits, --bw_activations {options.bw_activations} others"
+        raise UsageError(what, cure="give one of the two")
+    if static is not None and mode == "minifloat":
+        raise UsageError("--static means nothing with --trimming_mode minifloat")
+    if any(not 1 <= bw <= 32 for bw in options.ladder) or not options.ladder:
+        raise UsageError("--ladder needs widths from 1 to 32", cure="such as --ladder 16,12,8,6,4")
+    if options.float_format is not None and (options.exp_bits, options.mant_bits) != (None, None):
+        raise UsageError(
+            "--float_format names a format, --exp_bits and --mant_bits make one", cure="give one of the two"
+        )
+    if options.dialect == "original":
+        _check_dialect(options)
+    strange = [kind for kind in options.other_layers if kind not in OTHER_TYPES]
+    if strange:
+        raise UsageError(
+            f"layers of type '{strange[0]}' have no formats", cure=f"choose from {', '.join(sorted(OTHER_TYPES))}"
+        )
+    if isinstance(options.bw_bias, int) and not 1 <= options.bw_bias <= 32:
+        raise UsageError("--bw_bias must be params, accumulator or 1 to 32 bits")
+    for text in (*options.only, *options.skip):
+        parse_selector(text)
+
+
+def _check_dialect(options: QuantizeOptions) -> None:
+    """Refuse at once what ``write_plan`` would refuse after the whole job."""
+    beyond = ("unsigned", "per_channel", "other_layers", "only", "skip", "keep_zero", "float_format")
+    asked = [name for name in beyond if getattr(options, name)]
+    if options.bw_bias not in (None, "params"):
+        asked.append("bw_bias")
+    if asked:
+        what = f"what --{asked[0]} asks for cannot be said in the original's dialect"
+        raise UsageError(what, cure="use --dialect extended")
