@@ -37,6 +37,7 @@ OURS: dict[str, Fields] = {
         "roi_pooling_param": {"number": PRIVATE + 3, "label": "optional", "type": "ROIPoolingParameter"},
         "psroi_pooling_param": {"number": PRIVATE + 4, "label": "optional", "type": "PSROIPoolingParameter"},
         "relu6_param": {"number": PRIVATE + 5, "label": "optional", "type": "ReLU6Parameter"},
+        "max_unpool_param": {"number": PRIVATE + 6, "label": "optional", "type": "MaxUnPoolParameter"},
     },
     "ShuffleChannelParameter": {"group": {"number": 1, "label": "optional", "type": "uint32", "default": "1"}},
     "UpsampleParameter": {
@@ -65,6 +66,10 @@ OURS: dict[str, Fields] = {
         "spatial_scale": {"number": 1, "label": "optional", "type": "float", "default": "1"},
         "output_dim": {"number": 2, "label": "optional", "type": "int32", "default": "0"},
         "group_size": {"number": 3, "label": "optional", "type": "int32", "default": "0"},
+    },
+    "MaxUnPoolParameter": {
+        "dst_h": {"number": 1, "label": "optional", "type": "uint32"},
+        "dst_w": {"number": 2, "label": "optional", "type": "uint32"},
     },
     "ReLU6Parameter": {"negative_slope": {"number": 1, "label": "optional", "type": "float", "default": "0"}},
 }

@@ -36,7 +36,7 @@ class Session:
             feeds: an array for each of the model's inputs; what is not an input is left out.
             outputs: the outputs wanted.
         """
-        given = {name: np.ascontiguousarray(feeds[name], np.float32) for name in self.inputs}
+        given = {name: np.asarray(feeds[name], np.float32, order="C") for name in self.inputs}
         try:
             results = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's own classes are not public

@@ -90,6 +90,29 @@ def image_to_columns(x: Array, kernel: Sequence[int], stride: Sequence[int], pad
     return top
 
 
+def unfold(
+    x: Array, kernel: Sequence[int], stride: Sequence[int], pad: Sequence[int], dilation: Sequence[int]
+) -> Array:
+    """Each channel of images as one channel per position of a window that may have holes."""
+    padded = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
+    sizes = [(padded.shape[2 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in (0, 1)]
+    channels = []
+    for c, i, j in places(x.shape[1], *kernel):
+        rows = [i * dilation[0] + row * stride[0] for row in range(sizes[0])]
+        columns = [j * dilation[1] + column * stride[1] for column in range(sizes[1])]
+        channels.append(padded[:, c][:, rows][:, :, columns])
+    return np.stack(channels, axis=1)
+
+
+def unpool(values: Array, mask: Array, size: Sequence[int]) -> Array:
+    """Zeros, but for the values at the places that a mask counts row by row through their channels' images."""
+    top = np.zeros((*values.shape[:2], *size))
+    for place in places(*values.shape):
+        row, column = divmod(int(mask[place]), size[1])
+        top[(*place[:2], row, column)] = values[place]
+    return top
+
+
 def pool_windows(size: int, kernel: int, stride: int, pad: int, *, clip: bool, floor: bool = False) -> int:
     """Number of windows, by laying them down one by one until they cover the image and its padding."""
     count = 1

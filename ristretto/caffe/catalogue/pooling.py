@@ -75,6 +75,15 @@ def _pair(view: View, field: str, short: str, default: int) -> Pair:
     return view.integer(high), view.integer(wide)
 
 
+def pool_window(view: View) -> tuple[Pair, Pair, Pair]:
+    """Kernel, stride and pad of a PoolingParameter, each as (height, width); a kernel that is not given is 0.
+
+    Raises:
+        NetError: a value is given in two ways, or for one axis only.
+    """
+    return _pair(view, "kernel_size", "kernel", 0), _pair(view, "stride", "stride", 1), _pair(view, "pad", "pad", 0)
+
+
 def _rounds_up(view: View) -> bool:
     """Caffe's round_mode, or the ceil_mode that forks have in its place."""
     if view.has("ceil_mode"):
@@ -90,9 +99,7 @@ def pool_params(layer: LayerSpec, shape: Shape) -> PoolParams:
     """
     require_rank(layer, shape, 4, 4)
     view = layer.view.child("pooling_param")
-    kernel = _pair(view, "kernel_size", "kernel", 0)
-    stride = _pair(view, "stride", "stride", 1)
-    pad = _pair(view, "pad", "pad", 0)
+    kernel, stride, pad = pool_window(view)
     whole = view.flag("global_pooling")
     if whole:
         if kernel != (0, 0) or stride != (1, 1) or pad != (0, 0):

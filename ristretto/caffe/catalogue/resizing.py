@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import require_equal_shapes, require_rank
+from ristretto.caffe.catalogue.pooling import pool_window
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
 from ristretto.caffe.netspec import LayerSpec, Shape
 
@@ -49,6 +50,49 @@ def upsample_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
         what = f"nothing is left of a bottom of shape {inputs[0]}"
         raise layer.view.error(what, field="upsample_param")
     return LayerShapes(((n, c, *size),))
+
+
+def _max_unpooled_size(layer: LayerSpec, inputs: tuple[Shape, ...]) -> tuple[int, int]:
+    """Height and width that a MaxUnpool layer makes, from the first of these that the layer has.
+
+    A third bottom of that size; ``max_unpool_param`` (the forks' layer MaxUnPool, maxunpool_layer.cpp, knows only
+    this); ``pooling_param``, that of the pooling that is undone, by ``(size - 1) * stride + kernel - 2 * pad`` (ONNX
+    MaxUnpool; the forks' unpooling_layer.cpp, of another type, makes odd sizes even besides). Without any of them the
+    image doubles (caffe2onnx 2.0.1).
+
+    A mask counts rows of the image before the pooling: where the pooling's last window reached beyond that image
+    the formula gives too large a width, and only the other two ways give the right one.
+    """
+    if len(inputs) == 3:
+        require_rank(layer, inputs[2], 4, 4)
+        return inputs[2][2], inputs[2][3]
+    if layer.view.has("max_unpool_param"):
+        view = layer.view.child("max_unpool_param")
+        if not (view.has("dst_h") and view.has("dst_w")):
+            what = "dst_h and dst_w go together"
+            raise view.error(what, cure="give both", field="max_unpool_param")
+        return view.integer("dst_h"), view.integer("dst_w")
+    if not layer.view.has("pooling_param"):
+        return inputs[0][2] * 2, inputs[0][3] * 2
+    view = layer.view.child("pooling_param")
+    kernel, stride, pad = pool_window(view)
+    if min(*kernel, *stride) < 1:
+        what = "kernel_size and stride must be at least 1"
+        raise view.error(what, cure="give those of the pooling that is undone", field="pooling_param")
+    high, wide = ((inputs[0][2 + i] - 1) * stride[i] + kernel[i] - 2 * pad[i] for i in (0, 1))
+    return high, wide
+
+
+@shape_rule("MaxUnpool", "MaxUnPool", bottoms=(2, 3))
+def max_unpool_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
+    """Every value goes back to where the pooling that made the mask found it, all others are zero."""
+    require_rank(layer, inputs[0], 4, 4)
+    require_equal_shapes(layer, inputs[:2])
+    size = _max_unpooled_size(layer, inputs)
+    if min(size) < 1:
+        what = f"nothing is left of a bottom of shape {inputs[0]}"
+        raise layer.view.error(what, cure="the size must be that before the pooling", field="type")
+    return LayerShapes(((*inputs[0][:2], *size),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Upsample and Interp as ONNX Resize."""
+"""Upsample and Interp as ONNX Resize; what a mask of a pooling undoes as ScatterElements."""
 
 from __future__ import annotations
 
@@ -27,11 +27,20 @@ def upsample(context: LayerContext) -> list[str]:
     ]
 
 
+@emits("MaxUnpool", "MaxUnPool")
+def max_unpool(context: LayerContext) -> list[str]:
+    """The values of the first bottom where the mask says, zeros elsewhere (forks' maxunpool_layer.cpp)."""
+    return [_unpooled(context)]
+
+
 def _unpooled(context: LayerContext) -> str:
-    """Zeros, but for the values of the first bottom at the places that the second one names, row by row."""
+    """Zeros, but for the values of the first bottom at the places that the second one names, row by row.
+
+    ONNX MaxUnpool counts places through the whole blob, a mask of Caffe's counts them in each channel's image.
+    """
     op, ints = context.op, context.nodes.ints
     channels, height, width = context.output_shapes[0][1:]
-    values, mask = (op("Reshape", value, ints([0, 0, -1])) for value in context.inputs)
+    values, mask = (op("Reshape", value, ints([0, 0, -1])) for value in context.inputs[:2])
     batch = op("Shape", values, start=0, end=1)
     empty = op("Expand", context.nodes.floats(0.0), op("Concat", batch, ints([channels, height * width]), axis=0))
     places = op("Cast", mask, to=onnx.TensorProto.INT64)
