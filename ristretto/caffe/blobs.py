@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import mmap
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,18 @@ def parse_blob(data: memoryview, start: int, end: int) -> NDArray[np.float32]:
         raise WireError(f"a blob of shape {list(shape)} needs {wanted} values, the file holds {values.size}", start)
     with np.errstate(over="ignore"):  # a double beyond float32 becomes infinite, as in C++
         return values.astype(np.float32, copy=False).reshape(shape)
+
+
+def read_blob_file(path: Path) -> NDArray[np.float32]:
+    """The array of a .binaryproto, a view of the file's bytes where it can be.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no BlobProto (``WireError``), or nothing at all.
+    """
+    with path.open("rb") as file:
+        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return parse_blob(data, 0, len(data))
 
 
 def _parse_shape(data: memoryview, start: int, end: int) -> tuple[int, ...]:

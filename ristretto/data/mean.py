@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.blobs import parse_blob
-from ristretto.caffe.wire import WireError
+from ristretto.caffe.blobs import read_blob_file
 from ristretto.errors import DataError
 
 MAX_BYTES = 1 << 30
@@ -24,10 +22,8 @@ def read_mean(path: Path) -> NDArray[np.float32]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError("the mean file is larger than any mean image", file=str(path))
-        with path.open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        mean = parse_blob(data, 0, len(data))
-    except (OSError, ValueError, WireError) as error:
+        mean = read_blob_file(path)
+    except (OSError, ValueError) as error:
         raise DataError(
             f"cannot read the mean file: {error}", file=str(path), cure="it must be a .binaryproto"
         ) from error

@@ -77,7 +77,7 @@ def mcnemar(paired: Paired) -> float:
     if not changed:
         return 1.0
     fewer = min(paired.lost, paired.won)
-    tail = sum(math.comb(changed, count) for count in range(fewer + 1)) / 2**changed
+    tail: float = sum(math.comb(changed, count) for count in range(fewer + 1)) / 2**changed
     return min(1.0, 2 * tail)
 
 

@@ -17,7 +17,7 @@ from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import NetError
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
-from ristretto.graph.registry import LayerContext, emitter_of
+from ristretto.graph.registry import LayerContext, emitted_types, emitter_of
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.formats import Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
@@ -27,6 +27,11 @@ MAX_BYTES = (1 << 31) - (1 << 20)
 
 _SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
 """Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
+
+
+def runnable_types() -> frozenset[str]:
+    """The layer types that can be lowered, those of plug-ins with them."""
+    return emitted_types()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.feed import Batch, open_feed
 from ristretto.pipeline.plugins import load_plugins
+from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Agreement, choose_scorer
@@ -92,6 +93,7 @@ def evaluate(
     """
     net, weights, simulation = _load(options)
     blob = score_blob(net, score)
+    net, left_out = runnable(net, [net.finals[blob]])
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
     scorer = choose_scorer(net, shapes, score, score_script)
@@ -108,7 +110,7 @@ def evaluate(
     outputs = {output.blob: output.values for output in result.outputs}
     name = blob if scorer is None else scorer.name
     scored = Scored(result.score(name), outputs, result.images, result.batches, seconds)
-    warnings = [*ignored_fields(net), *duplicate_names(net)]
+    warnings = [*left_out, *ignored_fields(net), *duplicate_names(net)]
     if not all(math.isfinite(value) for output in result.outputs for value in output.values):
         warnings.append("at least one output is NaN or infinite")
     if feed.images is not None and result.images > feed.images:
@@ -136,6 +138,7 @@ def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 
     """
     net, weights, simulation = _load(options)
     wanted = _wanted_blobs(net, blobs)
+    net, _ = runnable(net, [net.finals[blob] for blob in wanted])
     feeds = _one_batch(net, options, batch)
     runner = Runner(net, weights, [net.finals[blob] for blob in wanted], (), simulation, options.threads)
     values, _ = runner.run(feeds)

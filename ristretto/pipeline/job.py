@@ -25,6 +25,7 @@ from ristretto.pipeline.feed import Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.plugins import load_plugins
+from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
@@ -46,6 +47,7 @@ class Job:
     blob: str
     scorer: Scorer | None
     overrides: QuantPlan
+    warnings: tuple[str, ...]
     listener: Listener
 
     @property
@@ -132,13 +134,27 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     options.selection.check({layer.name: layer.type for layer in layers})
     overrides = _overrides(options, layers)
     blob = score_blob(net, options.score)
+    net, warnings = runnable(net, [net.finals[blob], *_values_of(layers)])
     weights = read_weights(options.weights)
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
-    calibration = _open_calibration(options, document, net, feed)
+    calibration, more = _open_calibration(options, document, net, feed, layers)
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
     scorer = choose_scorer(net, shapes, options.score, options.score_script)
     name = blob if scorer is None else scorer.name
-    return Job(options, document, net, weights, feed, calibration, layers, name, scorer, overrides, listener)
+    return Job(
+        options,
+        document,
+        net,
+        weights,
+        feed,
+        calibration,
+        layers,
+        name,
+        scorer,
+        overrides,
+        (*warnings, *more),
+        listener,
+    )
 
 
 def _overrides(options: QuantizeOptions, layers: list[LayerSpec]) -> QuantPlan:
@@ -154,14 +170,23 @@ def _overrides(options: QuantizeOptions, layers: list[LayerSpec]) -> QuantPlan:
     return plan
 
 
-def _open_calibration(options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed) -> Calibration:
+def _values_of(layers: list[LayerSpec]) -> list[str]:
+    return [value for layer in layers for value in (*layer.inputs, *layer.outputs)]
+
+
+def _open_calibration(
+    options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed, layers: list[LayerSpec]
+) -> tuple[Calibration, list[str]]:
+    """The net and the data that ranges are measured on, and what to warn of."""
     if options.calibration_phase == "TEST" or options.inputs is not None:
-        return Calibration(net, feed, options.calibration_batches)
+        return Calibration(net, feed, options.calibration_batches), []
     try:
         train = build_net(document, NetState("TRAIN", options.level, options.stages))
     except NetError as error:
         what = f"the net of phase TRAIN, on whose data the ranges are measured, cannot be built: {error.what}"
         cure = "measure them with --calibration_phase TEST, or add a data layer for TRAIN"
         raise NetError(what, file=error.file, line=error.line, layer=error.layer, cure=cure) from error
+    names = {layer.name for layer in layers}
+    train, warnings = runnable(train, _values_of([layer for layer in train.layers if layer.name in names]))
     train_feed = open_feed(train, inputs=None, data_root=options.data_root, seed=options.seed)
-    return Calibration(train, train_feed, options.calibration_batches)
+    return Calibration(train, train_feed, options.calibration_batches), warnings

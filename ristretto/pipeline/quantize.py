@@ -78,6 +78,7 @@ def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: O
     }
     met = holds(combined.score, baseline.score, options.error_margin / 100)
     warnings = [
+        *job.warnings,
         *ignored_fields(job.net),
         *duplicate_names(job.net),
         *suspicious_ranges(ranges),

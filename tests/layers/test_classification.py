@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ristretto.caffe.blobs import blob_pieces
 from tests.layers import reference
 from tests.layers.harness import (
     Arrays,
@@ -218,8 +220,22 @@ def test_infogain_loss(case: Case) -> None:
 def test_infogain_complains() -> None:
     message = "the infogain matrix has shape (3, 3), the bottom (6, 4) has 4 classes"
     assert complaint(infogain(), (6, 4), (6,), (3, 3)) == message
-    message = "the infogain matrix in a file of its own cannot be read; feed the matrix to the layer as a third bottom"
-    assert complaint(infogain(), (6, 4), (6,), run=True) == message
+    message = "the layer has no infogain matrix; name a .binaryproto as source, or feed the matrix to the layer as "
+    assert complaint(infogain(), (6, 4), (6,), run=True) == message + "a third bottom"
+
+
+def test_infogain_matrix_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "gain.binaryproto"
+    path.write_bytes(b"".join(bytes(piece) for piece in blob_pieces(MATRIX_OF_GAIN.astype(np.float32))))
+    text = infogain(f'infogain_loss_param {{ source: "{path}" }}')
+    check(Case("file", text, lambda b, _: reference.infogain_loss(*b, MATRIX_OF_GAIN, 1), MATRIX))
+    three = "the infogain matrix in {} has 16 elements, 3 classes need 9"
+    assert complaint(text, (6, 3), (6,), run=True) == three.format(path)
+    path.write_bytes(b"not a blob")
+    assert complaint(text, (6, 4), (6,), run=True) == f"cannot read the infogain matrix {path}: it is no .binaryproto"
+    path.unlink()
+    missing = f"cannot read the infogain matrix {path}: No such file or directory"
+    assert complaint(text, (6, 4), (6,), run=True) == missing
 
 
 def multinomial(bottoms: Arrays, _: Arrays) -> float:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.blobs import read_blob_file
 from ristretto.caffe.catalogue.axes import canonical_axis, require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
 from ristretto.caffe.netspec import LayerSpec, Shape
@@ -85,6 +90,28 @@ def infogain_loss_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerSh
         what = f"the infogain matrix has shape {inputs[2]}, the bottom {scores} has {scores[axis]} classes"
         raise layer.view.error(what, field="bottom")
     return LayerShapes((SCALAR, scores)[: len(layer.tops)])
+
+
+def infogain_matrix(layer: LayerSpec, classes: int) -> NDArray[np.float32]:
+    """The matrix (classes, classes) in the file that a layer names; relative to the folder one is in, as in Caffe.
+
+    Raises:
+        NetError: there is none, or it has another size.
+    """
+    view = layer.view.child("infogain_loss_param")
+    if not view.text("source"):
+        cure = "name a .binaryproto as source, or feed the matrix to the layer as a third bottom"
+        raise layer.view.error("the layer has no infogain matrix", cure=cure)
+    path = Path(view.text("source"))
+    try:
+        matrix = read_blob_file(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no .binaryproto"
+        raise view.error(f"cannot read the infogain matrix {path}: {reason}", field="source") from error
+    if matrix.size != classes**2:
+        what = f"the infogain matrix in {path} has {matrix.size} elements, {classes} classes need {classes**2}"
+        raise view.error(what, field="source")
+    return matrix.reshape(classes, classes)
 
 
 @shape_rule("MultinomialLogisticLoss", "HingeLoss", bottoms=(2, 2))

@@ -120,9 +120,9 @@ def split_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     return LayerShapes(inputs * len(layer.tops))
 
 
-@shape_rule("Silence", bottoms=(1, None), tops=(0, 0))
+@shape_rule("Silence", "HDF5Output", bottoms=(1, None), tops=(0, 0))
 def silence_shapes(_layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShapes:
-    """Nothing is made of the bottoms (silence_layer.cpp)."""
+    """Nothing is made of the bottoms (silence_layer.cpp); HDF5Output would save them, here ``ristretto run`` does."""
     return LayerShapes(())
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx
 
-from ristretto.caffe.catalogue.classification import accuracy_params, class_axis, loss_params
+from ristretto.caffe.catalogue.classification import accuracy_params, class_axis, infogain_matrix, loss_params
 from ristretto.graph.layers.labels import (
     emit_count,
     emit_labels,
@@ -53,16 +53,15 @@ def softmax_loss(context: LayerContext) -> list[str]:
 @emits("InfogainLoss")
 def infogain_loss(context: LayerContext) -> list[str]:
     """Minus the logarithms of all probabilities, weighted by the label's row (infogain_loss_layer.cpp)."""
-    if len(context.inputs) < 3:
-        what = "the infogain matrix in a file of its own cannot be read"
-        cure = "feed the matrix to the layer as a third bottom"
-        raise context.layer.view.error(what, cure=cure, field="infogain_loss_param")
     shape = context.input_shapes[0]
     axis = class_axis(context.layer, shape, "infogain_loss_param")
     params = loss_params(context.layer)
     labels = emit_labels(context, context.inputs[1], shape, axis, params.ignore_label)
     probabilities = context.op("Softmax", context.inputs[0], axis=axis)
-    matrix = context.op("Reshape", context.inputs[2], context.nodes.ints([shape[axis]] * 2))
+    if len(context.inputs) == 3:
+        matrix = context.op("Reshape", context.inputs[2], context.nodes.ints([shape[axis]] * 2))
+    else:
+        matrix = context.weight(infogain_matrix(context.layer, shape[axis]), "infogain")
     # (n, 1, ...) labels make rows (n, 1, ..., classes); the logarithms are brought into that order.
     rows = context.op("Gather", matrix, labels.numbers, axis=0)
     logarithms = context.op("Unsqueeze", _logarithm(context, probabilities, _LOG_THRESHOLD), context.nodes.ints([-1]))

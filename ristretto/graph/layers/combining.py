@@ -59,9 +59,9 @@ def split(context: LayerContext) -> list[str]:
     return [context.inputs[0]] * len(context.output_shapes)
 
 
-@emits("Silence")
+@emits("Silence", "HDF5Output")
 def silence(_context: LayerContext) -> list[str]:
-    """Nothing (silence_layer.cpp)."""
+    """Nothing (silence_layer.cpp, hdf5_output_layer.cpp)."""
     return []
 
 
