@@ -13,6 +13,7 @@ UNIT = "\0"
 _INDENT = re.compile(r"[ \t]*")
 _SEPARATOR = re.compile(r"[ \t]*[,;]")
 _GLUED = re.compile(r"[\w.\-][\w.\-]")
+_BLANK_LINE = re.compile(r"[ \t]*\r?\n")
 _FIRST_INDENT = re.compile(r"^([ \t]{1,8})[^\s#}>]", re.MULTILINE)
 
 
@@ -82,6 +83,24 @@ class Edits:
         elif not text[end:line_end].strip():
             start, end = line_start, line_end
         self.replace(start, end, "")
+
+    def remove_blocks(self, fields: Sequence[Field]) -> None:
+        """Take fields out as ``remove`` does, each with a blank line behind it if one stands before it too.
+
+        Args:
+            fields: in the order of the text; those that stand behind one another go as one block.
+        """
+        text, block, block_end = self.document.text, 0, -1
+        for field in fields:
+            self.remove(field)
+            start, end, _ = self._splices.pop()
+            block = block if start == block_end else start
+            kept = text[:block].rstrip()
+            blank = _BLANK_LINE.match(text, end)
+            if blank and (not kept or text.count("\n", len(kept), block) > 1):
+                end = blank.end()
+            self.replace(start, end, "")
+            block_end = end
 
     def replace_field(self, field: Field, lines: Sequence[str]) -> None:
         """Put other fields in the place of one.

@@ -95,7 +95,12 @@ class BiasType(click.ParamType[Any]):
         help="Width of biases, with a point of their own; accumulator adds them at the scale of the products, params "
         "gives them the format of the weights.  [default: accumulator; params in the original's preset and dialect]",
     ),
-    click.option("--unsigned", is_flag=True, help="Values that are never negative do without a sign bit."),
+    click.option(
+        "--unsigned/--signed",
+        default=None,
+        help="Whether values that are never negative do without a sign bit.  [default: unsigned; signed in the "
+        "original's preset and dialect]",
+    ),
     click.option("--per_channel", is_flag=True, help="A fractional length for the weights of every output channel."),
     click.option(
         "--other_layers",
@@ -168,6 +173,12 @@ class BiasType(click.ParamType[Any]):
         default=10,
         show_default=True,
         help="How many batches the ranges are measured on.",
+    ),
+    click.option(
+        "--range_rule",
+        type=click.Choice(["max", "squared_error"]),
+        help="How integer lengths follow from values: by the greatest, as in the original, or by what saturating and "
+        "rounding lose.  [default: squared_error; max in the original's preset]",
     ),
     click.option("--ranges", type=PATH, metavar="FILE.json", help="Take the ranges of a file or a report."),
     click.option("--save_ranges", type=PATH, metavar="FILE.json", help="Write the ranges, for later jobs."),

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ristretto.decide.stats import TensorStats
 from ristretto.numerics.exponents import ceil_log2
@@ -81,6 +85,40 @@ def integer_lengths(ranges: LayerRanges, *, keep_input: bool = False) -> Integer
     """
     inputs = activation_il(ranges.input) + (1 if keep_input else 0)
     return IntegerLengths(inputs, activation_il(ranges.output), params_il(ranges.params))
+
+
+WIDE_BW = 24
+"""The bits that float32 holds exactly: what an output has before it is stored."""
+
+
+def wide_format(stats: TensorStats) -> DynamicFixedPoint:
+    """A format for results with which something is computed before they are stored, with twice the range measured."""
+    return DynamicFixedPoint(WIDE_BW, WIDE_BW - 2 - activation_il(stats))
+
+
+CANDIDATES = 4
+"""How many integer lengths are compared for a site: the one that keeps every value, and shorter ones that saturate."""
+
+
+def activation_candidates(stats: TensorStats, *, signed: bool) -> tuple[int, ...]:
+    """Integer lengths to compare for an activation, longest first, in the original's count without the sign bit."""
+    longest = activation_il(stats) + (1 if signed else 0)
+    return tuple(longest - shorter for shorter in range(CANDIDATES))
+
+
+def least_error(errors: Mapping[int, float]) -> int:
+    """The integer length with the least squared error; of equal ones the longest, which saturates least."""
+    return min(sorted(errors, reverse=True), key=lambda il: errors[il])
+
+
+def params_il_by_error(blob: NDArray[np.float32], bw: int) -> int:
+    """The integer length with which weights of a width lose least in squared error."""
+    longest = params_il(TensorStats(float(np.min(blob)), float(np.max(blob)))) if blob.size else 1
+    errors = {}
+    for il in range(longest, longest - CANDIDATES, -1):
+        rounded = DynamicFixedPoint(bw, bw - il).quantize(blob)
+        errors[il] = float(np.sum(np.square(rounded - blob, dtype=np.float64)))
+    return least_error(errors)
 
 
 def bias_format(bias: TensorStats | None, bw: int) -> DynamicFixedPoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ristretto.decide.choose import (
@@ -12,6 +12,7 @@ from ristretto.decide.choose import (
     LayerRanges,
     accumulator_bias_format,
     bias_format,
+    wide_format,
 )
 from ristretto.numerics.formats import ChannelFixedPoint, DynamicFixedPoint, Format, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import LayerFormats
@@ -84,6 +85,11 @@ class LayerSites:
         channel_ils: integer length of the weights of each output channel, or none to give them one together.
         unsigned_input, unsigned_output: whether these values are never negative and may do without a sign bit.
         has_params: whether it has weights.
+        readers: layers whose input format the output takes, since that is where hardware stores it.
+        wide: whether something is computed with the output before it is stored, or it leaves the net, so that it stays
+            as wide as a float32 can hold.
+        fitted: for some widths integer lengths that suit them better.
+        fitted_params: the same of the weights.
     """
 
     group: Group
@@ -93,6 +99,23 @@ class LayerSites:
     unsigned_input: bool = False
     unsigned_output: bool = False
     has_params: bool = True
+    readers: tuple[str, ...] = ()
+    wide: bool = False
+    fitted: Mapping[int, IntegerLengths] = field(default_factory=dict)
+    fitted_params: Mapping[int, int] = field(default_factory=dict)
+
+    def at(self, bw: int) -> IntegerLengths:
+        """The integer lengths for a width."""
+        lengths = self.fitted.get(bw, self.lengths)
+        return replace(lengths, params=self.fitted_params.get(bw, self.lengths.params))
+
+    def activation_formats(self, bw: int) -> tuple[DynamicFixedPoint, DynamicFixedPoint]:
+        """The formats of input and output at a width."""
+        lengths = self.at(bw)
+        return (
+            lengths.input_format(bw, signed=not self.unsigned_input),
+            lengths.output_format(bw, signed=not self.unsigned_output),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +151,7 @@ def dynamic_fixed_point_plan(
         inputs: Format | None = rest
         outputs: Format | None = rest
         if bw is not None:
-            lengths = site.lengths
-            inputs = scheme.static or lengths.input_format(bw, signed=not site.unsigned_input)
-            outputs = scheme.static or lengths.output_format(bw, signed=not site.unsigned_output)
+            inputs, outputs = (scheme.static,) * 2 if scheme.static else site.activation_formats(bw)
         params = rest if params_bw is None else _params_format(site, params_bw)
         if not site.has_params:
             params = None
@@ -138,13 +159,28 @@ def dynamic_fixed_point_plan(
                 continue
         bias = params if params_bw is None else _bias(site, scheme, inputs, params)
         layers[name] = LayerFormats(inputs, outputs, params, bias, in_place=site.group != "other")
-    return QuantPlan(layers)
+    once = widths.activations is not None and scheme.static is None
+    return QuantPlan(stored_once(layers, sites) if once else layers)
+
+
+def stored_once(layers: Mapping[str, LayerFormats], sites: Mapping[str, LayerSites]) -> dict[str, LayerFormats]:
+    """Layers whose outputs are rounded where they are stored: in the format in which they are read."""
+    stored = {}
+    for name, formats in layers.items():
+        site = sites[name]
+        read_as = {layers[reader].input for reader in site.readers if reader in layers}
+        if len(read_as) == 1 and len([reader for reader in site.readers if reader in layers]) == len(site.readers):
+            formats = replace(formats, output=read_as.pop())
+        elif site.readers or site.wide:
+            formats = replace(formats, output=wide_format(site.ranges.output))
+        stored[name] = formats
+    return stored
 
 
 def _params_format(site: LayerSites, bw: int) -> Format:
     if site.channel_ils:
         return ChannelFixedPoint(bw, tuple(bw - il for il in site.channel_ils))
-    return site.lengths.params_format(bw)
+    return site.at(bw).params_format(bw)
 
 
 def _bias(site: LayerSites, scheme: Scheme, inputs: Format | None, params: Format | None) -> Format | None:
@@ -170,8 +206,7 @@ def power_of_two_plan(
     """Weights that are powers of two, activations in fixed point, the bias in float."""
     layers = {}
     for name, site in sites.items():
-        inputs = static or site.lengths.input_format(bw_activations, signed=not site.unsigned_input)
-        outputs = static or site.lengths.output_format(bw_activations, signed=not site.unsigned_output)
+        inputs, outputs = (static,) * 2 if static else site.activation_formats(bw_activations)
         params = weights if site.has_params else None
         layers[name] = LayerFormats(inputs, outputs, params, None, in_place=site.group != "other")
-    return QuantPlan(layers)
+    return QuantPlan(stored_once(layers, sites) if static is None else layers)

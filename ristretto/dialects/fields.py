@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.view import View
 from ristretto.decide.plan import QuantPlan
-from ristretto.errors import FormatError
-from ristretto.numerics.formats import DynamicFixedPoint, Format, Minifloat, PowerOfTwo
-from ristretto.numerics.layer_formats import LayerFormats
+from ristretto.errors import FormatError, RistrettoError
+from ristretto.numerics.formats import (
+    ChannelFixedPoint,
+    DynamicFixedPoint,
+    Format,
+    Minifloat,
+    PowerOfTwo,
+    parse_minifloat,
+)
+from ristretto.numerics.layer_formats import LayerFormats, Role
 from ristretto.numerics.rounding import Rounding
 
 Dialect = Literal["original", "extended"]
@@ -24,6 +32,20 @@ QUANTIZED_TYPES: Mapping[str, str] = {
     "LRN": "LRNRistretto",
 }
 """The quantized type of each float layer type that has one."""
+
+PLAIN_TYPES = frozenset(
+    {
+        "AbsVal", "Axpy", "BNLL", "BatchNorm", "Bias", "Clip", "Concat", "ELU", "Eltwise", "Exp", "Interp", "LRN",
+        "Log", "MVN", "Normalize", "PReLU", "Pooling", "Power", "ReLU", "ReLU6", "Reduction", "SPP", "Scale",
+        "Sigmoid", "Softmax", "Swish", "TanH", "Threshold", "Upsample",
+    }
+)  # fmt: skip
+"""Types that keep their type when they get formats; what their quantization_param does not say stays float, and they
+read a rounded copy of their bottoms. Layers that only move values (Reshape, Slice, Split, ...) have nothing to round.
+"""
+
+PARTS: Mapping[Role, str] = {"in": "layer_in", "out": "layer_out", "params": "params", "bias": "bias"}
+"""How the schema names the roles."""
 
 _PLUGGED: dict[str, str] = {}
 
@@ -39,14 +61,22 @@ def unset_quantized_type(layer_type: str) -> None:
 
 
 def quantized_type(layer_type: str) -> str | None:
-    """The type of a layer once it is quantized; None for a type that is not, or is quantized already."""
+    """The type that stands for a float layer type once it is quantized; None where there is none."""
     return QUANTIZED_TYPES.get(layer_type) or _PLUGGED.get(layer_type)
+
+
+def type_with_formats(layer_type: str, formats: LayerFormats) -> str:
+    """The type of a layer that has these formats: LRN alone has a quantized type and can do without."""
+    if layer_type in PLAIN_TYPES and not (formats.in_place and isinstance(formats.params, Minifloat)):
+        return layer_type
+    return quantized_type(layer_type) or layer_type
 
 
 def takes_formats(layer_type: str) -> bool:
     """Whether layers of a type can be given formats, or have some."""
     return (
         quantized_type(layer_type) is not None
+        or layer_type in PLAIN_TYPES
         or layer_type in QUANTIZED_TYPES.values()
         or layer_type in _PLUGGED.values()
     )
@@ -60,74 +90,216 @@ def read_plan(net: NetSpec) -> QuantPlan:
 def _is_quantized(layer: LayerSpec) -> bool:
     if layer.type in QUANTIZED_TYPES.values():
         return True
-    return layer.type in _PLUGGED.values() and layer.view.has("quantization_param")
+    may = layer.type in PLAIN_TYPES or layer.type in _PLUGGED.values()
+    return may and layer.view.has("quantization_param")
 
 
 def read_formats(layer: LayerSpec) -> LayerFormats:
-    """The formats of one quantized layer (caffe.proto, QuantizationParameter)."""
-    view = layer.view.child("quantization_param")
-    rounding = Rounding.STOCHASTIC if view.text("rounding_scheme") == "STOCHASTIC" else None
-    precision = view.text("precision")
-    if precision == "MINIFLOAT":
-        fmt = Minifloat(exp_bits=view.integer("exp_bits"), mant_bits=view.integer("mant_bits"))
-        return LayerFormats(fmt, fmt, fmt, fmt, rounding)
-    inputs = _fixed(layer, view, "layer_in", signed=not view.flag("unsigned_layer_in"))
-    outputs = _fixed(layer, view, "layer_out", signed=not view.flag("unsigned_layer_out"))
-    if precision == "INTEGER_POWER_OF_2_WEIGHTS":
-        weights = PowerOfTwo(view.integer("exp_min"), view.integer("exp_max"))
-        return LayerFormats(inputs, outputs, weights, None, rounding)
-    params = _fixed(layer, view, "params")
-    bias: Format = params
-    if view.has("bw_bias") or view.has("fl_bias"):
-        if not (view.has("bw_bias") and view.has("fl_bias")):
-            raise layer.view.error("bw_bias and fl_bias go together", field="quantization_param")
-        bias = _fixed(layer, view, "bias")
-    return LayerFormats(inputs, outputs, params, bias, rounding)
+    """The formats of one quantized layer (caffe.proto, QuantizationParameter; docs/formats.md).
+
+    Raises:
+        RistrettoError: a number is impossible, or fields contradict each other.
+    """
+    return _Reader(layer.view.child("quantization_param"), layer.type in PLAIN_TYPES).formats()
 
 
-def _fixed(layer: LayerSpec, view: View, part: str, *, signed: bool = True) -> DynamicFixedPoint:
-    bw, fl = view.integer(f"bw_{part}"), view.integer(f"fl_{part}")
-    try:
-        return DynamicFixedPoint(bw, fl, signed)
-    except FormatError as error:
-        raise view.error(error.what, cure=error.cure, field=f"bw_{part}") from error
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads one quantization_param. In a plain layer, fields that are not set stand for float."""
+
+    view: View
+    plain: bool
+
+    def formats(self) -> LayerFormats:
+        view = self.view
+        rounding = Rounding.STOCHASTIC if view.text("rounding_scheme") == "STOCHASTIC" else None
+        precision = view.text("precision")
+        for field, owner in _NEEDS_PRECISION.items():
+            if view.has(field) and precision != owner:
+                raise view.error(f"{field} goes with precision: {owner}", field=field)
+        if precision == "MINIFLOAT":
+            base = self._minifloat()
+            inputs, outputs, params, bias = (self._own(role, base) for role in PARTS)
+            return LayerFormats(inputs, outputs, params, bias, rounding, in_place=not self.plain)
+        inputs = self._own("in", self._fixed("in", signed=not view.flag("unsigned_layer_in")))
+        outputs = self._own("out", self._fixed("out", signed=not view.flag("unsigned_layer_out")))
+        params = self._own("params", self._params(precision))
+        bias = self._own("bias", self._bias(params))
+        return LayerFormats(inputs, outputs, params, bias, rounding, in_place=not self.plain)
+
+    def _own(self, role: Role, otherwise: Format | None) -> Format | None:
+        """What the fields of a role alone say of it."""
+        field = f"float_format_{PARTS[role]}"
+        if self.view.flag(f"float_{PARTS[role]}"):
+            return None
+        return self._named(field) if self.view.has(field) else otherwise
+
+    def _named(self, field: str) -> Minifloat:
+        try:
+            return parse_minifloat(self.view.text(field))
+        except FormatError as error:
+            raise self._misplaced(error, field) from error
+
+    def _minifloat(self) -> Minifloat:
+        view = self.view
+        if not view.has("float_format"):
+            try:
+                return Minifloat(exp_bits=view.integer("exp_bits"), mant_bits=view.integer("mant_bits"))
+            except FormatError as error:
+                raise self._misplaced(error, "exp_bits") from error
+        if view.has("exp_bits") or view.has("mant_bits"):
+            what = "float_format names a format, exp_bits and mant_bits make one"
+            raise view.error(what, cure="keep one of the two", field="float_format")
+        return self._named("float_format")
+
+    def _params(self, precision: str) -> Format | None:
+        view = self.view
+        try:
+            if precision == "INTEGER_POWER_OF_2_WEIGHTS":
+                return PowerOfTwo(view.integer("exp_min"), view.integer("exp_max"), view.flag("keep_zero"))
+            if view.has("fl_params_channel"):
+                return ChannelFixedPoint(view.integer("bw_params"), view.integers("fl_params_channel"))
+        except FormatError as error:
+            raise self._misplaced(error, "exp_min" if precision != "DYNAMIC_FIXED_POINT" else "bw_params") from error
+        return self._fixed("params")
+
+    def _bias(self, params: Format | None) -> Format | None:
+        """A bias that nothing is said of is as the weights; beside powers of two, and in a plain layer, it is float."""
+        view = self.view
+        if view.has("bw_bias") or view.has("fl_bias"):
+            if not (view.has("bw_bias") and view.has("fl_bias")):
+                raise view.error("bw_bias and fl_bias go together", cure="set both", field=self._first("bias"))
+            return self._fixed("bias")
+        if self.plain or isinstance(params, PowerOfTwo):
+            return None
+        return self._fixed("bias") if isinstance(params, ChannelFixedPoint) else params
+
+    def _fixed(self, role: Role, *, signed: bool = True) -> DynamicFixedPoint | None:
+        view, part = self.view, PARTS[role]
+        given = [view.has(f"bw_{part}"), view.has(f"fl_{part}")]
+        if self.plain and not all(given):
+            if any(given):
+                raise view.error(f"bw_{part} and fl_{part} go together", cure="set both", field=self._first(part))
+            return None
+        try:
+            return DynamicFixedPoint(view.integer(f"bw_{part}"), view.integer(f"fl_{part}"), signed)
+        except FormatError as error:
+            raise self._misplaced(error, f"bw_{part}") from error
+
+    def _first(self, part: str) -> str:
+        return f"bw_{part}" if self.view.has(f"bw_{part}") else f"fl_{part}"
+
+    def _misplaced(self, error: FormatError, field: str) -> RistrettoError:
+        return self.view.error(error.what, cure=error.cure, field=field)
 
 
-def quantization_fields(name: str, formats: LayerFormats, dialect: Dialect) -> list[str]:
+_NEEDS_PRECISION = {
+    "float_format": "MINIFLOAT",
+    "keep_zero": "INTEGER_POWER_OF_2_WEIGHTS",
+    "fl_params_channel": "DYNAMIC_FIXED_POINT",
+}
+
+
+def quantization_fields(name: str, formats: LayerFormats, dialect: Dialect, *, plain: bool = False) -> list[str]:
     """The lines of a quantization_param that says these formats.
+
+    Args:
+        name: the layer, for errors.
+        formats: what to say.
+        dialect: the reader to write for.
+        plain: whether the layer's type is one of PLAIN_TYPES.
 
     Raises:
         FormatError: the dialect has no words for them; the layer is named.
     """
-    if isinstance(formats.params, Minifloat):
-        return ["precision: MINIFLOAT", *_minifloat_lines(name, formats, formats.params)]
-    lines = []
-    if isinstance(formats.params, PowerOfTwo):
-        lines = [
-            "precision: INTEGER_POWER_OF_2_WEIGHTS",
-            f"exp_min: {formats.params.exp_min}",
-            f"exp_max: {formats.params.exp_max}",
-        ]
-    parts: list[tuple[str, Format | None]] = [("layer_in", formats.input), ("layer_out", formats.output)]
-    if not lines:
-        parts.append(("params", formats.params))
-    extra = formats.bias is not None and formats.bias != formats.params and not lines
-    if extra:
-        parts.append(("bias", formats.bias))
-    fixed = [(part, fmt) for part, fmt in parts if isinstance(fmt, DynamicFixedPoint)]
-    if len(fixed) != sum(fmt is not None for _, fmt in parts):
-        raise FormatError("activations and weights need fixed point formats here", layer=name)
-    unsigned = [part for part, fmt in fixed if not fmt.signed]
-    if dialect == "original" and (extra or unsigned):
-        what = "a bias format of its own and unsigned activations cannot be said in the original's dialect"
-        raise FormatError(what, layer=name, cure="use --dialect extended, or the weights' format for the bias")
-    lines += [f"bw_{part}: {fmt.bw}" for part, fmt in fixed]
-    lines += [f"fl_{part}: {fmt.fl}" for part, fmt in fixed]
-    lines += [f"unsigned_{part}: true" for part in unsigned]
+    try:
+        lines = _Writer(formats, plain).lines()
+    except FormatError as error:
+        raise FormatError(error.what, layer=name, cure=error.cure) from error
+    beyond = [what for line in lines for field, what in _EXTENDED.items() if line.startswith(field)]
+    if plain:
+        beyond.insert(0, "formats for a layer of this type")
+    if dialect == "original" and beyond:
+        cure = "use --dialect extended" + (", or the weights' format for the bias" if "bias" in beyond[0] else "")
+        raise FormatError(f"{beyond[0]} cannot be said in the original's dialect", layer=name, cure=cure)
     return lines
 
 
-def _minifloat_lines(name: str, formats: LayerFormats, fmt: Minifloat) -> list[str]:
-    if any(other not in (None, fmt) for other in (formats.input, formats.output, formats.bias)):
-        raise FormatError("minifloat layers have one format for weights and activations", layer=name)
-    return [f"mant_bits: {fmt.mant_bits}", f"exp_bits: {fmt.exp_bits}"]
+_EXTENDED = {
+    "bw_bias": "a bias format of its own",
+    "float_format_bias": "a bias format of its own",
+    "float_format": "this floating point format",
+    "float_": "a part left in float",
+    "unsigned_": "a value without a sign bit",
+    "fl_params_channel": "a fractional length for each channel",
+    "keep_zero": "a zero among powers of two",
+}
+"""What the fields mean that the original does not know, by how they begin; the first that fits a line counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Says formats in the fewest fields that are read as the same formats again."""
+
+    written: LayerFormats
+    plain: bool
+
+    def lines(self) -> list[str]:
+        formats = self.written
+        if not (self.plain or formats.in_place):
+            raise FormatError("a layer of this type rounds its bottoms in place", cure='leave "in_place" out')
+        if formats.rounding not in (None, Rounding.STOCHASTIC):
+            cure = "a prototxt knows stochastic only; give the others with --rounding"
+            raise FormatError(f"rounding {formats.rounding.value} is no field of a layer", cure=cure)
+        scheme = [] if formats.rounding is None else ["rounding_scheme: STOCHASTIC"]
+        precision, rest = self._by_precision()
+        return [*precision, *scheme, *rest]
+
+    def _by_precision(self) -> tuple[list[str], list[str]]:
+        formats = self.written
+        roles = {role: formats.at(role) for role in PARTS}
+        given = {fmt for fmt in roles.values() if fmt is not None}
+        params = formats.params
+        if len(given) == 1 and isinstance(only := next(iter(given)), Minifloat):
+            named = [f'float_format: "{only}"']
+            widths = [f"mant_bits: {only.mant_bits}", f"exp_bits: {only.exp_bits}"]
+            left_out = [f"float_{PARTS[role]}: true" for role, fmt in roles.items() if fmt is None]
+            return ["precision: MINIFLOAT"], [*(widths if only.plain else named), *left_out]
+        if isinstance(params, PowerOfTwo):
+            zero = ["keep_zero: true"] if params.keep_zero else []
+            exponents = [f"exp_min: {params.exp_min}", f"exp_max: {params.exp_max}", *zero]
+            del roles["params"]
+            if formats.bias is None:
+                del roles["bias"]
+            return ["precision: INTEGER_POWER_OF_2_WEIGHTS"], [*exponents, *self._parts(roles)]
+        if not self.plain and formats.bias == params and not isinstance(params, ChannelFixedPoint):
+            del roles["bias"]
+        return [], self._parts(roles)
+
+    def _parts(self, roles: Mapping[Role, Format | None]) -> list[str]:
+        """The fields of single roles: all widths, then all fractional lengths, then what the original lacks."""
+        widths, lengths, more = [], [], []
+        for role, fmt in roles.items():
+            part = PARTS[role]
+            if fmt is None:
+                more += [] if self.plain else [f"float_{part}: true"]
+            elif isinstance(fmt, Minifloat):
+                more.append(f'float_format_{part}: "{fmt}"')
+            elif isinstance(fmt, DynamicFixedPoint):
+                widths.append(f"bw_{part}: {fmt.bw}")
+                lengths.append(f"fl_{part}: {fmt.fl}")
+                more += [] if fmt.signed else [_unsigned(role)]
+            elif isinstance(fmt, ChannelFixedPoint) and role == "params":
+                widths.append(f"bw_{part}: {fmt.bw}")
+                more.append(f"fl_params_channel: [{', '.join(map(str, fmt.fls))}]")
+            else:
+                kind = "powers of two" if isinstance(fmt, PowerOfTwo) else "a fractional length for each channel"
+                what = f"{kind}: only for weights, not for '{role}'"
+                raise FormatError(what, cure="give it one fixed point or floating point format")
+        return [*widths, *lengths, *more]
+
+
+def _unsigned(role: Role) -> str:
+    if role in ("params", "bias"):
+        raise FormatError(f"'{role}' without a sign bit cannot be said in a prototxt", cure="give it a signed format")
+    return f"unsigned_{PARTS[role]}: true"

@@ -7,7 +7,7 @@ from ristretto.caffe.netspec import type_of
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.view import View
 from ristretto.decide.plan import QuantPlan
-from ristretto.dialects.fields import Dialect, quantization_fields, quantized_type, takes_formats
+from ristretto.dialects.fields import PLAIN_TYPES, Dialect, quantization_fields, takes_formats, type_with_formats
 
 
 def write_plan(document: Document, plan: QuantPlan, dialect: Dialect = "extended") -> Document:
@@ -27,10 +27,12 @@ def write_plan(document: Document, plan: QuantPlan, dialect: Dialect = "extended
     edits = Edits(document)
     for layer in _planned(document, plan):
         name, kind = layer.text("name"), type_of(layer)
-        new_kind = quantized_type(kind) or kind
+        formats = plan.layers[name]
+        new_kind = type_with_formats(kind, formats)
         if new_kind != kind:
             edits.set_scalar(layer.message, "type", f'"{new_kind}"')
-        edits.set_message(layer.message, "quantization_param", quantization_fields(name, plan.layers[name], dialect))
+        lines = quantization_fields(name, formats, dialect, plain=new_kind in PLAIN_TYPES)
+        edits.set_message(layer.message, "quantization_param", lines)
     return edits.apply()
 
 

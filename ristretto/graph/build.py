@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper
 
 import ristretto.graph.layers  # noqa: F401  (registers the emitters)
@@ -18,12 +18,16 @@ from ristretto.errors import NetError
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitted_types, emitter_of
+from ristretto.graph.rounded_blobs import rounded_blobs
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.formats import Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
 
 MAX_BYTES = (1 << 31) - (1 << 20)
+
+ERROR_SAMPLES = 8192
+"""About how many elements of each image the error of a rounding is measured on."""
 
 _SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
 """Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
@@ -62,12 +66,14 @@ class BuiltNet:
         inputs: for each blob to feed the name of the model's input.
         fetches: for each requested value the model's output that holds it.
         extremes: for each tapped value the model's outputs that hold its least and its greatest element.
+        errors: for each rounding asked about the model's output that holds its squared error.
     """
 
     model: onnx.ModelProto
     inputs: dict[str, str]
     fetches: dict[str, str]
     extremes: dict[str, tuple[str, str]]
+    errors: dict[tuple[str, Format], str] = field(default_factory=dict)
 
 
 def build(
@@ -77,6 +83,7 @@ def build(
     *,
     outputs: Iterable[str],
     extremes: Iterable[str] = (),
+    errors: Iterable[tuple[str, Format]] = (),
     simulation: Simulation | None = None,
 ) -> BuiltNet:
     """Lower a net to ONNX.
@@ -87,6 +94,7 @@ def build(
         weights: the blobs of each layer, float, as ``fit_weights`` gives them.
         outputs: the values whose content after the forward pass is wanted.
         extremes: the values whose least and greatest element is wanted (for a float net: where a value is made).
+        errors: values and formats; the sum of squares of what rounding the one to the other would change is wanted.
         simulation: formats and rounding; none for the float net.
 
     Raises:
@@ -96,9 +104,10 @@ def build(
     builder.emit_layers()
     fetches = {value: builder.fetch(value) for value in outputs}
     taps = {value: builder.extremes(value) for value in extremes}
-    wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair)]
+    lost = {(value, fmt): builder.squared_error(value, fmt) for value, fmt in errors}
+    wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair), *lost.values()]
     model, inputs = builder.model(list(dict.fromkeys(wanted)))
-    return BuiltNet(model, inputs, fetches, taps)
+    return BuiltNet(model, inputs, fetches, taps, lost)
 
 
 class _Builder:
@@ -159,7 +168,9 @@ class _Builder:
         )
         made = list(emitter(context))
         if formats.output is not None:
-            made = [self._quantize(name, formats.output, layer, formats) for name in made]
+            # The second top of a Pooling holds places, not values.
+            values = made[:1] if layer.type == "Pooling" else made
+            made[: len(values)] = [self._quantize(name, formats.output, layer, formats) for name in values]
         for position, value in enumerate(layer.outputs):
             self._bind(value, made[position], made[:position], first_node)
             self.memory[value] = [value]
@@ -192,15 +203,9 @@ class _Builder:
         return emit_quantize(self.nodes, name, fmt, rounding, seed)
 
     def _rounded_weights(self, number: int, formats: LayerFormats) -> Blobs:
-        blobs = self.weights[number]
         rounding = formats.rounding or self.simulation.rounding
         rng = np.random.default_rng([self.simulation.seed, number])
-        roles = (formats.params, formats.bias)
-        rounded: list[NDArray[np.float32]] = []
-        for position, blob in enumerate(blobs):
-            fmt = roles[position] if position < len(roles) else None
-            rounded.append(blob if fmt is None else fmt.quantize(blob, rounding, rng))
-        return tuple(rounded)
+        return rounded_blobs(self.net.layers[number], self.weights[number], formats, rounding, rng)
 
     def fetch(self, value: str) -> str:
         """The name of a model output that holds a value at the end of the forward pass."""
@@ -216,6 +221,22 @@ class _Builder:
             self.nodes.op("ReduceMin", flat, keepdims=0),
             self.nodes.op("ReduceMax", flat, keepdims=0),
         )
+
+    def squared_error(self, value: str, fmt: Format) -> str:
+        """The name of a scalar output: the squared error of rounding a value as it was made, summed over a sample.
+
+        The sample is every so manieth element, a few thousand of each image; the step is odd, so that it does not keep
+        to some columns of an image.
+        """
+        self.nodes.enter(f"errors/{value}")
+        shape = self.shapes.values[value]
+        step = math.prod(shape[1:]) // ERROR_SAMPLES | 1
+        flat = self.nodes.op("Reshape", value, self.nodes.ints([-1]))
+        if step > 1:
+            ends = (self.nodes.ints([number]) for number in (0, np.iinfo(np.int64).max, 0, step))
+            flat = self.nodes.op("Slice", flat, *ends)
+        rounded = emit_quantize(self.nodes, flat, fmt, Rounding.HALF_EVEN)
+        return self.nodes.op("ReduceSumSquare", self.nodes.op("Sub", flat, rounded), keepdims=0)
 
     def model(self, wanted: list[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
         """The finished model, without what no wanted output needs."""

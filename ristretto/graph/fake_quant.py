@@ -13,12 +13,19 @@ from ristretto.numerics.rounding import Rounding
 
 
 def emit_quantize(nodes: NodeList, value: str, fmt: Format, rounding: Rounding, seed: int = 0) -> str:
-    """Append nodes that round a value to a format and return the name of the result."""
+    """Append nodes that round a value to a format and return the name of the result.
+
+    Raises:
+        TypeError: the format has a point for each channel, which is for weights alone.
+    """
     if isinstance(fmt, DynamicFixedPoint):
         return _fixed_point(nodes, value, fmt, rounding, seed)
     if isinstance(fmt, Minifloat):
         return _minifloat(nodes, value, fmt, rounding, seed)
-    return _power_of_two(nodes, value, fmt)
+    if isinstance(fmt, PowerOfTwo):
+        return _power_of_two(nodes, value, fmt, rounding, seed)
+    message = f"{fmt} is a format of weights, not of values that flow"
+    raise TypeError(message)
 
 
 def emit_round(nodes: NodeList, value: str, rounding: Rounding, seed: int = 0) -> str:
@@ -84,28 +91,55 @@ def _exponent(nodes: NodeList, magnitude: str) -> tuple[str, str]:
 
 
 def _minifloat(nodes: NodeList, value: str, fmt: Minifloat, rounding: Rounding, seed: int) -> str:
-    """Round the fraction of the significand; flush what is too small to zero, saturate what is too large."""
-    least_normal = float(np.finfo(np.float32).tiny)
+    """Round the fraction of the significand; what is too small becomes zero, what is too large max or infinite."""
+    least_normal, float_max = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    infinite = fmt.overflow == "infinity"
+    largest = min(2.0 * fmt.max, float_max) if infinite else fmt.max
     magnitude = nodes.op("Abs", value)
-    safe = nodes.op("Clip", magnitude, nodes.floats(least_normal), nodes.floats(fmt.max))
-    _, power = _exponent(nodes, safe)
-    fraction = nodes.op("Sub", nodes.op("Div", safe, power), nodes.floats(1.0))
+    if fmt.subnormals:
+        # The power of a subnormal is that of the least normal number, and it has no leading one.
+        bounded = nodes.op("Min", magnitude, nodes.floats(largest))
+        safe = nodes.op("Max", bounded, nodes.floats(fmt.tiny_normal))
+        _, power = _exponent(nodes, safe)
+        significand = nodes.op("Div", bounded, power)
+        normal = nodes.op("GreaterOrEqual", bounded, nodes.floats(fmt.tiny_normal))
+        leading = nodes.op("Cast", normal, to=onnx.TensorProto.FLOAT)
+    else:
+        bounded = nodes.op("Clip", magnitude, nodes.floats(least_normal), nodes.floats(largest))
+        _, power = _exponent(nodes, bounded)
+        significand, leading = nodes.op("Div", bounded, power), nodes.floats(1.0)
+    fraction = nodes.op("Sub", significand, leading)
     units = emit_round(nodes, _scaled(nodes, fraction, fmt.mant_bits), rounding, seed)
-    significand = nodes.op("Add", _scaled(nodes, units, -fmt.mant_bits), nodes.floats(1.0))
-    rounded = nodes.op("Mul", significand, power)
-    saturated = nodes.op("Min", rounded, nodes.floats(fmt.max))
-    large = nodes.op("GreaterOrEqual", magnitude, nodes.floats(max(fmt.tiny, least_normal)))
-    kept = nodes.op("Where", large, saturated, nodes.floats(0.0))
-    return nodes.op("Mul", kept, nodes.op("Sign", value))
+    rounded = nodes.op("Mul", nodes.op("Add", _scaled(nodes, units, -fmt.mant_bits), leading), power)
+    if infinite:
+        beyond = nodes.op("Greater", rounded, nodes.floats(fmt.max))
+        if largest == float_max:
+            beyond = nodes.op("Or", beyond, nodes.op("Greater", magnitude, nodes.floats(float_max)))
+        rounded = nodes.op("Where", beyond, nodes.floats(math.inf), rounded)
+    else:
+        rounded = nodes.op("Min", rounded, nodes.floats(fmt.max))
+    if fmt.subnormals:
+        kept = nodes.op("Greater", rounded, nodes.floats(0.0))
+    else:
+        kept = nodes.op("GreaterOrEqual", magnitude, nodes.floats(max(fmt.tiny, least_normal)))
+    # A product with zero keeps NaN, and the sign of a value that becomes zero.
+    signed = nodes.op("Mul", rounded, nodes.op("Sign", value))
+    return nodes.op("Where", kept, signed, nodes.op("Mul", value, nodes.floats(0.0)))
 
 
-def _power_of_two(nodes: NodeList, value: str, fmt: PowerOfTwo) -> str:
+def _power_of_two(nodes: NodeList, value: str, fmt: PowerOfTwo, rounding: Rounding, seed: int) -> str:
     """The nearest power of two on the scale of logarithms, with the sign; zero counts as positive."""
     magnitude = nodes.op("Abs", value)
     low, high = math.ldexp(1.0, fmt.exp_min), math.ldexp(1.0, fmt.exp_max)
     safe = nodes.op("Clip", magnitude, nodes.floats(low), nodes.floats(high))
     _, power = _exponent(nodes, safe)
-    up = nodes.op("GreaterOrEqual", nodes.op("Div", safe, power), nodes.floats(math.sqrt(2.0)))
+    significand = nodes.op("Div", safe, power)
+    if rounding is Rounding.STOCHASTIC:
+        logarithm = nodes.op("Mul", nodes.op("Log", significand), nodes.floats(1.0 / math.log(2.0)))
+        uniform = nodes.op("RandomUniformLike", value, low=0.0, high=1.0, seed=float(seed % (1 << 24)))
+        up = nodes.op("Less", uniform, logarithm)
+    else:
+        up = nodes.op("GreaterOrEqual", significand, nodes.floats(math.sqrt(2.0)))
     factor = nodes.op("Where", up, nodes.floats(2.0), nodes.floats(1.0))
     rounded = nodes.op("Min", nodes.op("Mul", power, factor), nodes.floats(high))
     if fmt.keep_zero:

@@ -11,6 +11,7 @@ from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import FED_TYPES
+from ristretto.caffe.stored import stored_results
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
@@ -23,6 +24,7 @@ from ristretto.graph.build import Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.feed import Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
+from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights
 from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
@@ -110,8 +112,9 @@ class Job:
         """What the plans need to know of each layer."""
         options = self.options
         fed = self.fed_layers() if options.preset == "recommended" else set()
-        unsigned = nonnegative_values(self.net) if options.unsigned else frozenset[str]()
-        return {
+        unsigned = nonnegative_values(self.net) if options.without_sign else frozenset[str]()
+        stored = stored_results(self.net, self.types) if options.preset == "recommended" else {}
+        sites = {
             layer.name: LayerSites(
                 group=self.groups[layer.name],
                 ranges=ranges[layer.name],
@@ -119,10 +122,23 @@ class Job:
                 channel_ils=channel_ils(layer, self.weights) if options.per_channel else (),
                 unsigned_input=unsigned.issuperset(layer.inputs),
                 unsigned_output=unsigned.issuperset(layer.outputs),
+                readers=stored.get(layer.name, ()),
+                wide=not stored.get(layer.name, (layer.name,)),
                 has_params=ranges[layer.name].params.batches > 0,
             )
             for layer in self.layers
         }
+        if not options.by_error:
+            return sites
+        sites = fitted_to_weights(sites, self.weights, options.params_widths)
+        return fitted_to_values(
+            sites,
+            self.calibration,
+            self.weights,
+            options.activation_widths,
+            seed=options.seed,
+            threads=options.threads,
+        )
 
 
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:

@@ -22,7 +22,12 @@ from ristretto.numerics.rounding import Rounding
 TrimmingMode = Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]
 Preset = Literal["recommended", "original"]
 ALL_OTHER_LAYERS = tuple(sorted(OTHER_TYPES))
+RangeRule = Literal["max", "squared_error"]
 BiasChoice = Literal["params", "accumulator"] | int
+
+
+POWER_OF_TWO_ACTIVATIONS_BW = 8
+"""The width of activations beside weights that are powers of two, where none is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,9 @@ class QuantizeOptions:
         static: "IL.FL", one format for all activations in place of one per layer and role.
         bw_bias: the format of biases: that of the weights, the accumulator's scale, or a width of its own. None takes
             the accumulator's where preset and dialect allow it.
-        unsigned: whether values that are never negative do without a sign bit.
+        unsigned: whether values that are never negative do without a sign bit. None takes the preset's.
+        range_rule: "max" is the original's rule; "squared_error" takes the integer length that loses least in squared
+            error. None takes the preset's.
         per_channel: whether the weights of every output channel have a fractional length of their own.
         other_layers: further layer types to quantize with the activations (``decide.plan.OTHER_TYPES``).
         only, skip: which sites are quantized (``decide.select``).
@@ -82,7 +89,8 @@ class QuantizeOptions:
     ladder: tuple[int, ...] = LADDER
     static: str | None = None
     bw_bias: BiasChoice | None = None
-    unsigned: bool = False
+    unsigned: bool | None = None
+    range_rule: RangeRule | None = None
     per_channel: bool = False
     other_layers: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -121,6 +129,37 @@ class QuantizeOptions:
             own = self.preset == "recommended" and self.dialect == "extended"
             bias = "accumulator" if own else "params"
         return Scheme(bias, static_format(self.static))
+
+    @property
+    def without_sign(self) -> bool:
+        """Whether values that are never negative do without a sign bit."""
+        if self.unsigned is None:
+            return self.preset == "recommended" and self.dialect == "extended"
+        return self.unsigned
+
+    @property
+    def by_error(self) -> bool:
+        """Whether integer lengths are chosen by squared error."""
+        default = "squared_error" if self.preset == "recommended" else "max"
+        return (self.range_rule or default) == "squared_error" and self.trimming_mode != "minifloat"
+
+    @property
+    def activation_widths(self) -> tuple[int, ...]:
+        """The widths of activations that the job may come to."""
+        if self.static is not None or self.trimming_mode == "minifloat":
+            return ()
+        if self.bw_activations is not None:
+            return (self.bw_activations,)
+        return self.ladder if self.trimming_mode == "dynamic_fixed_point" else (POWER_OF_TWO_ACTIVATIONS_BW,)
+
+    @property
+    def params_widths(self) -> tuple[int, ...]:
+        """The widths of weights in fixed point that the job may come to."""
+        if self.trimming_mode != "dynamic_fixed_point":
+            return ()
+        fixed = (self.bw_conv_params, self.bw_fc_params)
+        searched = self.ladder if None in fixed else ()
+        return tuple(sorted({*searched, *(bw for bw in fixed if bw is not None)}))
 
     @property
     def selection(self) -> Selection:

@@ -14,6 +14,7 @@ from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.numerics.formats import Format
 from ristretto.pipeline.labels import LabelRule, label_rules
 from ristretto.runtime.session import Session
 
@@ -37,6 +38,7 @@ class Runner:
         weights: the weights files' content, or None for a net without weights.
         outputs: values to return.
         measured: values whose range to return.
+        errors: values and formats; ``squared_errors`` tells what rounding the one to the other would change.
         simulation: number formats and rounding.
         threads: threads per run; 0 for one per core.
     """
@@ -47,6 +49,7 @@ class Runner:
     measured: Sequence[str] = ()
     simulation: Simulation = field(default_factory=Simulation)
     threads: int = 0
+    errors: Sequence[tuple[str, Format]] = ()
     _loaded: dict[tuple[tuple[str, Shape], ...], _Loaded] = field(default_factory=dict)
 
     def run(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, TensorStats]]:
@@ -69,6 +72,13 @@ class Runner:
         }
         return values, ranges
 
+    def squared_errors(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
+        """For one batch the squared error of each rounding in ``errors``, over a sample of the value's elements."""
+        loaded = self._load({blob: array.shape for blob, array in batch.items()})
+        feeds = {name: batch[blob] for blob, name in loaded.built.inputs.items()}
+        results = loaded.session.run(feeds, list(loaded.built.errors.values()))
+        return {asked: float(results[name]) for asked, name in loaded.built.errors.items()}
+
     def prepare(self, fed: Mapping[str, Shape]) -> dict[str, Shape]:
         """Build for the given input shapes now, so that mistakes show before a long job begins.
 
@@ -88,6 +98,7 @@ class Runner:
                 blobs,
                 outputs=self.outputs,
                 extremes=self.measured,
+                errors=self.errors,
                 simulation=self.simulation,
             )
             session = Session(built.model.SerializeToString(), threads=self.threads)

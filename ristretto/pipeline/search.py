@@ -19,13 +19,11 @@ from ristretto.errors import UsageError
 from ristretto.numerics.formats import NAMED, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import Role
 from ristretto.pipeline.job import Job
+from ristretto.pipeline.options import POWER_OF_TWO_ACTIVATIONS_BW
 from ristretto.report.events import LengthsChosen
 from ristretto.report.model import Scored
 
 Sites = dict[str, LayerSites]
-
-POWER_OF_TWO_ACTIVATIONS_BW = 8
-"""The width of activations beside weights that are powers of two, where none is asked for."""
 
 _FLOAT32 = Minifloat(exp_bits=8, mant_bits=23)
 
@@ -57,9 +55,12 @@ def search(job: Job, sites: Sites, baseline: float) -> Outcome:
 def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
     """Three searches of one group each, then the score of all together (Quantize2DynamicFixedPoint)."""
     options, scheme = job.options, job.options.scheme
+    # Lengths that were fitted to a width differ from width to width; the log has room for those of one.
+    shown_bw = 8 if 8 in options.activation_widths else max(options.activation_widths, default=8)
     for name, site in sites.items():
         if site.group != "other":
-            job.listener(LengthsChosen(name, site.lengths.input, site.lengths.output, site.lengths.params))
+            lengths = site.at(shown_bw)
+            job.listener(LengthsChosen(name, lengths.input, lengths.output, lengths.params))
     static_bw = None if scheme.static is None else scheme.static.bw
     asked: list[tuple[str, bool, int | None, Callable[[int], Widths]]] = [
         ("conv", _quantized(job, "conv", "params"), options.bw_conv_params, lambda bw: Widths(conv_params=bw)),
@@ -150,7 +151,7 @@ def _power_of_two(job: Job, sites: Sites) -> Outcome:
     """Nothing is searched: one format for the weights, eight bits for activations (Quantize2IntegerPowerOf2Weights)."""
     options = job.options
     weights = PowerOfTwo(options.exp_min, options.exp_max, options.keep_zero)
-    bw = options.bw_activations or POWER_OF_TWO_ACTIVATIONS_BW
+    (bw,) = options.activation_widths or (POWER_OF_TWO_ACTIVATIONS_BW,)
     plan = job.candidate(power_of_two_plan(sites, weights, bw, options.scheme.static))
     codes = options.exp_max - options.exp_min + 1 + options.keep_zero
     weights_bw = 1 + (codes - 1).bit_length()

@@ -114,6 +114,30 @@ def test_a_field_is_removed_with_its_line_and_separator(before: str, names: list
     assert without(before, *names) == after
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a: 1\n\nb: 2\n\nc: 3\n\nd: 4\n", "a: 1\n\nd: 4\n"),
+        ("a: 1\r\n\r\nb: 2\r\n \t\r\nc: 3\r\n\r\nd: 4", "a: 1\r\n\r\nd: 4"),
+        ("a: 1\n\nb: 2\nc: 3\n\nd: 4\n", "a: 1\n\nd: 4\n"),
+        ("a: 1\n\n\nb: 2\nc: 3\n\n\nd: 4\n", "a: 1\n\n\n\nd: 4\n"),
+        ("a: 1\n\nb: 2\nc: 3\nd: 4\n", "a: 1\n\nd: 4\n"),
+        ("a: 1\nb: 2\nc: 3\n\nd: 4\n", "a: 1\n\nd: 4\n"),
+        ("a: 1\n\n# why\nb: 2\n\nc: 3\n\nd: 4\n", "a: 1\n\n# why\n\nd: 4\n"),
+        ("\nb: 2\n\nc: 3\n\nd: 4\n", "\nd: 4\n"),
+        ("b: 2\n\nc: 3\n\n", ""),
+        ("a: 1\n\nb: 2\n\nc: 3", "a: 1\n\n"),
+        ("a: 1 b: 2 c: 3\n\nd: 4\n", "a: 1\n\nd: 4\n"),
+        ("a: 1\n\nb: 2 x: 5\n\nc: 3\n\nd: 4\n", "a: 1\n\n x: 5\n\nd: 4\n"),
+    ],
+)
+def test_fields_go_with_the_blank_lines_that_would_double(before: str, after: str) -> None:
+    document = parse(before)
+    edits = Edits(document)
+    edits.remove_blocks([field(document, "b"), field(document, "c")])
+    assert edits.apply().text == after
+
+
 def test_a_scalar_is_replaced_where_it_stands() -> None:
     document = parse("layer { type : 'Conv' 'olution' ; # keep\n type: 'b' }")
     edits = Edits(document)
@@ -253,7 +277,8 @@ def test_random_edits_of_random_texts(data: st.DataObject) -> None:
     expected = plain(document.root)
     target = inside(expected, way)
     edits = Edits(document)
-    action = data.draw(st.sampled_from(["add scalar", "add message", "set", "remove"] if target else ["add scalar"]))
+    actions = ["add scalar", "add message", "set", "remove", "remove blocks"] if target else ["add scalar"]
+    action = data.draw(st.sampled_from(actions))
     if action == "add scalar":
         edits.set_scalar(message, "newly_added", "7")
         target.append(("newly_added", [("number", "7")]))
@@ -265,6 +290,10 @@ def test_random_edits_of_random_texts(data: st.DataObject) -> None:
         if action == "remove":
             edits.remove(message.fields[place])
             del target[place]
+        elif action == "remove blocks":
+            end = data.draw(st.integers(place, len(target)))
+            edits.remove_blocks(message.fields[place:end])
+            del target[place:end]
         else:
             name = target[place][0]
             values = next((values for other, values in target if other == name and values), None)

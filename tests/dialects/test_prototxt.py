@@ -104,16 +104,16 @@ def test_stochastic_is_the_layers_own_rounding() -> None:
     [
         (
             LayerFormats(DFP.input, DFP.output, DFP.params, DynamicFixedPoint(16, 9)),
-            "layer 'c': a bias format of its own and unsigned activations cannot be said in the original's dialect; "
+            "layer 'c': a bias format of its own cannot be said in the original's dialect; "
             "use --dialect extended, or the weights' format for the bias",
         ),
         (
             LayerFormats(Minifloat(5, 10), DFP.output, Minifloat(5, 10), Minifloat(5, 10)),
-            "layer 'c': minifloat layers have one format for weights and activations",
+            "layer 'c': this floating point format cannot be said in the original's dialect; use --dialect extended",
         ),
         (
-            LayerFormats(Minifloat(5, 10), DFP.output, DFP.params, DFP.params),
-            "layer 'c': activations and weights need fixed point formats here",
+            LayerFormats(None, DFP.output, DFP.params, DFP.params),
+            "layer 'c': a part left in float cannot be said in the original's dialect; use --dialect extended",
         ),
     ],
 )

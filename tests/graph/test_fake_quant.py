@@ -11,10 +11,11 @@ from onnx import helper
 
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
-from ristretto.numerics.formats import DynamicFixedPoint, Format, Minifloat, PowerOfTwo
+from ristretto.numerics.formats import NAMED, ChannelFixedPoint, DynamicFixedPoint, Format, Minifloat, PowerOfTwo
 from ristretto.numerics.rounding import Rounding
 from ristretto.runtime.session import Session
-from tests.numerics.strategies import fixed_points, minifloats, powers
+from tests.numerics.strategies import any_minifloats, fixed_points, powers, variants
+from tests.numerics.test_minifloat import DTYPES, all_codes, around, every_16_bits, same_bits
 
 ROUNDINGS = [Rounding.HALF_EVEN, Rounding.HALF_AWAY, Rounding.HALF_UP, Rounding.TRUNCATE]
 
@@ -64,6 +65,7 @@ FORMATS: list[Format] = [
     Minifloat(4, 0),
     PowerOfTwo(-8, -1),
     PowerOfTwo(-6, 0, keep_zero=True),
+    *NAMED.values(),
 ]
 
 
@@ -74,8 +76,43 @@ def test_equals_the_reference(fmt: Format, rounding: Rounding) -> None:
     np.testing.assert_array_equal(run_nodes(x, fmt, rounding), fmt.quantize(x, rounding))
 
 
+SMALL: list[Format] = [
+    *(DynamicFixedPoint(bw, fl, signed) for bw in (1, 2, 4, 8) for fl in (-3, 0, 5, 140) for signed in (True, False)),
+    *(fmt for widths in ((1, 2), (2, 0), (3, 0), (4, 3), (5, 2), (2, 5)) for fmt in variants(*widths)),
+    *(PowerOfTwo(-8, -1, keep_zero) for keep_zero in (False, True)),
+    PowerOfTwo(-3, 4),
+    PowerOfTwo(-126, 127, keep_zero=True),
+    PowerOfTwo(0, 0),
+]
+
+
+def signless(x: np.ndarray) -> np.ndarray:
+    """Zero has no sign in fixed point."""
+    return np.where(x == 0, np.float32(0), x)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda rounding: rounding.value)
+def test_bits_at_all_patterns_of_16_bits_in_small_formats(rounding: Rounding) -> None:
+    """With NaN, infinities, subnormals and, in floating point, the sign of zero."""
+    x = every_16_bits()
+    for fmt in SMALL:
+        actual, wanted = run_nodes(x, fmt, rounding), fmt.quantize(x, rounding)
+        if not isinstance(fmt, Minifloat):
+            actual, wanted = signless(actual), signless(wanted)
+        same_bits(actual, wanted)
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda rounding: rounding.value)
+@pytest.mark.parametrize("name", NAMED)
+def test_bits_of_named_formats(name: str, rounding: Rounding) -> None:
+    """On the grid, between its points and next to both, and at all patterns of 16 bits."""
+    dtype = DTYPES[name]
+    x = np.concatenate([around(all_codes(dtype).view(dtype).astype(np.float32)), every_16_bits()])
+    same_bits(run_nodes(x, NAMED[name], rounding), NAMED[name].quantize(x, rounding))
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.one_of(fixed_points(), minifloats(), powers()), st.sampled_from(ROUNDINGS), st.integers(0, 2**32))
+@given(st.one_of(fixed_points(), any_minifloats(), powers()), st.sampled_from(ROUNDINGS), st.integers(0, 2**32))
 def test_equals_the_reference_for_any_format(fmt: Format, rounding: Rounding, seed: int) -> None:
     bits = np.random.default_rng(seed).integers(0, 2**32, 3000, np.uint32).view(np.float32)
     x = bits[np.isfinite(bits)]
@@ -89,3 +126,29 @@ def test_stochastic_rounds_to_a_neighbour_and_keeps_the_mean() -> None:
     assert set(np.unique(result)) == {np.float32(0.75), np.float32(0.8125)}
     assert abs(result.mean() - 0.77) < 0.0005  # five standard errors
     np.testing.assert_array_equal(result, run_nodes(x, fmt, Rounding.STOCHASTIC, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("fmt", "neighbours", "value"),
+    [
+        (NAMED["half"], (-3 * 2.0**-24, -2 * 2.0**-24), -2.3 * 2.0**-24),
+        (Minifloat(4, 2), (-1.5, -1.25), -1.3),
+        (PowerOfTwo(-3, 3), (-2.0, -1.0), -1.3),
+        (PowerOfTwo(-3, 3, keep_zero=True), (-8.0,), -100.0),
+    ],
+    ids=str,
+)
+def test_stochastic_in_other_formats(fmt: Format, neighbours: tuple[float, ...], value: float) -> None:
+    """The mean is kept; for powers of two that of the logarithm. Zero stays where the format has one."""
+    result = run_nodes(np.full(100_000, value, np.float32), fmt, Rounding.STOCHASTIC, seed=3).astype(np.float64)
+    assert tuple(np.unique(result)) == neighbours
+    if len(neighbours) == 2:
+        kept = -np.exp2(np.log2(-result).mean()) if isinstance(fmt, PowerOfTwo) else result.mean()
+        assert kept == pytest.approx(value, rel=0.008)  # five standard errors
+    zero = run_nodes(np.zeros(10, np.float32), fmt, Rounding.STOCHASTIC)
+    np.testing.assert_array_equal(zero, fmt.quantize(np.zeros(10, np.float32)))
+
+
+def test_formats_by_channel_are_for_weights() -> None:
+    with pytest.raises(TypeError, match="is a format of weights"):
+        emit_quantize(NodeList(), "x", ChannelFixedPoint(8, (3, 4)), Rounding.HALF_EVEN)

@@ -65,8 +65,9 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_deploy_net_without_labels(images: Path, tmp_path: Path) -> None:
+    widths = {"bw_conv_params": 8, "bw_fc_params": 8, "bw_activations": 8}
     report = ristretto.quantize(
-        DEPLOY, WEIGHTS, model_quantized=tmp_path / "q.prototxt", inputs=images, iterations=None
+        DEPLOY, WEIGHTS, model_quantized=tmp_path / "q.prototxt", inputs=images, iterations=None, **widths
     )
     assert report.score_blob == "top1_agreement"
     assert report.baseline.score == 1
@@ -88,7 +89,7 @@ def test_any_blob_can_be_compared(images: Path) -> None:
 
 
 def test_a_group_that_cannot_be_quantized_stays_nearly_float(images: Path) -> None:
-    options = {"inputs": images, "iterations": None, "score": "ip1", "error_margin": 0}
+    options = {"inputs": images, "iterations": None, "score": "ip1", "error_margin": 0, "ladder": (2,)}
     recommended = ristretto.quantize(DEPLOY, WEIGHTS, **options)
     original = ristretto.quantize(DEPLOY, WEIGHTS, preset="original", **options)
     assert recommended.ladders["activations"].chosen == original.ladders["activations"].chosen == 32
