@@ -109,7 +109,16 @@ def _paths(weights: PathLike | Sequence[PathLike]) -> tuple[Path, ...]:
 
 def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
     """Options whose paths may be given as strings."""
-    named = ("model_quantized", "inputs", "data_root")
+    named = (
+        "model_quantized",
+        "weights_quantized",
+        "inputs",
+        "data_root",
+        "overrides",
+        "ranges",
+        "save_ranges",
+        "report",
+    )
     given = {name: Path(value) if name in named and value is not None else value for name, value in options.items()}
     if "plugins" in given:
         plugins = given["plugins"]

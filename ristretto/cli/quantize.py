@@ -110,9 +110,8 @@ class BiasType(click.ParamType[Any]):
     ),
     click.option(
         "--fold",
-        type=PATH,
-        metavar="OUT.caffemodel",
-        help="Fold BatchNorm and Scale into the layers before them; writes the weights that belong to the result.",
+        is_flag=True,
+        help="Fold BatchNorm, Scale and Bias into the layers before them; needs --weights_quantized.",
     ),
     click.option(
         "--float_format",
@@ -185,6 +184,12 @@ class BiasType(click.ParamType[Any]):
 )
 @section(
     "Output",
+    click.option(
+        "--weights_quantized",
+        type=PATH,
+        metavar="OUT.caffemodel",
+        help="Where to write the weights that belong to the result, in float.",
+    ),
     report,
     click.option("--also", multiple=True, metavar="IN=OUT", help="Write the same formats into another prototxt."),
     click.option(

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ristretto.caffe.fold import fold
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
@@ -31,7 +32,7 @@ from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
-from ristretto.report.events import Listener
+from ristretto.report.events import Folded, Listener
 from ristretto.report.model import Scored
 
 
@@ -144,14 +145,17 @@ class Job:
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     """Read everything and try the float net on the shapes of its data, so that mistakes show at once."""
     load_plugins(options.plugins)
-    document = upgrade_net(read_prototxt(options.model))
+    document, weights = upgrade_net(read_prototxt(options.model)), read_weights(options.weights)
+    if options.fold:
+        folded = fold(document, weights, NetState("TEST", options.level, options.stages))
+        document, weights = folded.document, folded.weights
+        listener(Folded(tuple((chain.into, chain.layers) for chain in folded.folded), folded.declined))
     net = build_net(document, NetState("TEST", options.level, options.stages))
     layers = quantizable_layers(net, options.other_layers)
     options.selection.check({layer.name: layer.type for layer in layers})
     overrides = _overrides(options, layers)
     blob = score_blob(net, options.score)
     net, warnings = runnable(net, [net.finals[blob], *_values_of(layers)])
-    weights = read_weights(options.weights)
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     calibration, more = _open_calibration(options, document, net, feed, layers)
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)

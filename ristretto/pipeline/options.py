@@ -65,7 +65,8 @@ class QuantizeOptions:
         calibration_phase, calibration_batches: where and how long ranges are measured.
         ranges: a file of ranges, or a report, in place of measuring.
         save_ranges: where to write the ranges.
-        fold: where to write the weights of the net whose BatchNorm and Scale layers are folded; None folds nothing.
+        fold: whether BatchNorm, Scale and Bias layers are folded into the layers before them.
+        weights_quantized: where to write the weights that belong to the result; a job that changes them needs it.
         level, stages: the state to build the net in, beside its phase (caffe.proto, NetState).
         report: where the caller is going to write the report, so that its place is checked before the job.
         also: further prototxt files (in, out) to write the same formats into.
@@ -111,7 +112,8 @@ class QuantizeOptions:
     calibration_batches: int = 10
     ranges: Path | None = None
     save_ranges: Path | None = None
-    fold: Path | None = None
+    fold: bool = False
+    weights_quantized: Path | None = None
     level: int = 0
     stages: tuple[str, ...] = ()
     report: Path | None = None
@@ -207,7 +209,7 @@ def check_options(options: QuantizeOptions) -> None:
     if options.iterations is not None and options.iterations < 1:
         raise UsageError("--iterations must be 1 or more, or all")
     _check_formats(options)
-    outputs = [options.model_quantized, options.report, options.save_ranges, options.fold]
+    outputs = [options.model_quantized, options.report, options.save_ranges, options.weights_quantized]
     outputs += [target for _, target in options.also]
     inputs = [options.model, *options.weights, options.inputs, options.overrides, options.ranges]
     inputs += [source for source, _ in options.also]
@@ -234,6 +236,9 @@ def _check_formats(options: QuantizeOptions) -> None:
         raise UsageError(
             "--float_format names a format, --exp_bits and --mant_bits make one", cure="give one of the two"
         )
+    if options.fold and options.model_quantized is not None and options.weights_quantized is None:
+        cure = "say with --weights_quantized where to write those that belong to the result"
+        raise UsageError("--fold changes the weights", cure=cure)
     if options.dialect == "original":
         _check_dialect(options)
     strange = [kind for kind in options.other_layers if kind not in OTHER_TYPES]

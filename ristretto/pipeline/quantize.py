@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ristretto.atomic import atomic_write_bytes, atomic_write_text
+from ristretto.caffe.fold import fold
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import upgrade_net
+from ristretto.caffe.weights import read_weights, write_caffemodel
 from ristretto.decide.plan import LayerSites, QuantPlan
 from ristretto.decide.ranges_file import ranges_to_json
 from ristretto.decide.search import holds
@@ -120,11 +122,15 @@ def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
 def _write(job: Job, plan: QuantPlan) -> None:
     """Write the quantized prototxt, and the same formats into every file of --also."""
     options, document = job.options, job.document
+    if options.weights_quantized is not None:
+        write_caffemodel(options.weights_quantized, job.net.name, job.weights.layers)
     if options.model_quantized is not None:
         quantized = write_plan(document, plan, options.dialect)
         atomic_write_bytes(options.model_quantized, quantized.to_bytes())
     for source, target in options.also:
         other = upgrade_net(read_prototxt(source))
+        if options.fold:
+            other = fold(other, read_weights(options.weights)).document
         if not planned_layers(other, plan):
             cure = "is it another description of the same net?"
             raise FormatError("none of the quantized layers is in this prototxt", file=str(source), cure=cure)

@@ -64,13 +64,26 @@ class LengthsChosen:
 
 
 @dataclass(frozen=True, slots=True)
+class Folded:
+    """Layers were taken into the layers before them.
+
+    Attributes:
+        chains: for each layer that stays its name, and the names of those that are gone.
+        declined: names of layers that could not be folded, with the reasons.
+    """
+
+    chains: tuple[tuple[str, tuple[str, ...]], ...]
+    declined: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something that the user should know before trusting the result."""
 
     text: str
 
 
-Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Warned
+Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Folded | Warned
 Listener = Callable[[Event], None]
 
 

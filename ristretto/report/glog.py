@@ -12,6 +12,7 @@ from ristretto.report.events import (
     BatchDone,
     DeviceChosen,
     Event,
+    Folded,
     LengthsChosen,
     Output,
     PassDone,
@@ -73,6 +74,11 @@ def event_lines(event: Event) -> Iterator[LogLine]:
         case LengthsChosen(layer, inputs, outputs, params):
             text = f"Layer {layer}, integer length input={inputs}, integer length output={outputs}, "
             yield LogLine(text + f"integer length parameters={params}", 170)
+        case Folded(chains, declined):
+            for into, layers in chains:
+                yield LogLine(f"Folded {', '.join(layers)} into {into}.")
+            for layer, reason in declined:
+                yield LogLine(f"Kept {layer}: {reason}.")
         case Warned(text):
             yield LogLine(text, severity="W")
 

@@ -186,6 +186,24 @@ def test_ranges_are_measured_once(capsys: Capture, tmp_path: Path) -> None:
     assert outcome.message.endswith("the file has no ranges of layer 'conv2'; measure them anew with --save_ranges")
 
 
+def test_folding_on_the_way(capsys: Capture, tmp_path: Path) -> None:
+    folded = tmp_path / "q.caffemodel"
+    also = f"{MODELS / 'digits_resnet/deploy.prototxt'}={tmp_path / 'deploy.prototxt'}"
+    outcome = job(capsys, tmp_path, *WIDTHS, "--fold", "--weights_quantized", folded, "--also", also, net="resnet")
+    assert outcome.status == 0, outcome.err
+    assert "Folded bn_conv1, scale_conv1 into conv1." in outcome.err
+    for name in ("q.prototxt", "deploy.prototxt"):
+        types = {layer.type for layer in build_net(read_prototxt(tmp_path / name)).layers}
+        assert not types & {"BatchNorm", "Scale"}
+    score = json.loads((tmp_path / "report.json").read_text())["combined"]["score"]
+    again = ristretto(
+        capsys, "test", "--model", tmp_path / "q.prototxt", "--weights", folded, "--data-root", MODELS,
+        "--iterations", 2,
+    )  # fmt: skip
+    assert f"accuracy: {score:g}" in again.out
+    assert score > 0.9
+
+
 @pytest.mark.parametrize(
     ("flags", "mode", "message"),
     [
@@ -201,6 +219,7 @@ def test_ranges_are_measured_once(capsys: Capture, tmp_path: Path) -> None:
         (("--ladder", "4,2"), "minifloat", "no width of the ladder leaves room for a mantissa beside 4 exponent bits"),
         (("--unsigned", "--dialect", "original"), "dynamic_fixed_point", "what --unsigned asks for cannot be said"),
         (("--bw_bias", "wide"), "dynamic_fixed_point", "Invalid value for '--bw_bias': 'wide' is neither a width"),
+        (("--fold",), "dynamic_fixed_point", "--fold changes the weights; say with --weights_quantized where to write"),
         (("--exp_min", 3, "--exp_max", 1), "integer_power_of_2_weights", "exp_min 3 is above exp_max 1; swap the two"),
     ],
 )  # fmt: skip

@@ -70,6 +70,29 @@ def test_the_originals_dialect_says_what_it_means_or_refuses(formats: LayerForma
         assert formats_of("ConvolutionRistretto", " ".join(lines)) == formats
 
 
+@pytest.mark.parametrize(
+    ("formats", "what"),
+    [
+        (LayerFormats(FULL, FULL, PowerOfTwo(-8, -1, keep_zero=True)), "a zero among powers of two"),
+        (LayerFormats(FULL, FULL, PowerOfTwo(-8, -1), FULL), "a bias format of its own"),
+        (LayerFormats(FULL, FULL, FULL, HALF), "a bias format of its own"),
+        (LayerFormats(FULL, FULL, FULL, None), "a part left in float"),
+        (LayerFormats(None, FULL, FULL, FULL), "a part left in float"),
+        (LayerFormats(DynamicFixedPoint(8, 3, False), FULL, FULL, FULL), "a value without a sign bit"),
+        (LayerFormats(FULL, FULL, ChannelFixedPoint(8, (1, 2)), None), "a fractional length for each channel"),
+        (LayerFormats(HALF, HALF, HALF, HALF), "this floating point format"),
+        (LayerFormats(FULL, FULL, Minifloat(5, 10), Minifloat(5, 10)), "this floating point format"),
+    ],
+)
+def test_wishes_beyond_the_originals_dialect(formats: LayerFormats, what: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        quantization_fields("l", formats, "original")
+    assert str(caught.value).startswith(
+        f"layer 'l': {what} cannot be said in the original's dialect; use --dialect ext"
+    )
+    assert quantization_fields("l", formats, "extended")
+
+
 @given(fixed_points(32), fixed_points(32), signed(), minifloats(), powers())
 def test_what_the_original_itself_writes_can_be_said_in_its_dialect(
     inputs: DynamicFixedPoint,
