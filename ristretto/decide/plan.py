@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -195,9 +195,11 @@ def _bias(site: LayerSites, scheme: Scheme, inputs: Format | None, params: Forma
     return accumulator_bias_format(site.ranges.bias, step + finest)
 
 
-def minifloat_plan(names: Iterable[str], fmt: Minifloat) -> QuantPlan:
+def minifloat_plan(sites: Mapping[str, LayerSites], fmt: Minifloat) -> QuantPlan:
     """Every layer with all its values in one minifloat format (EditNetDescriptionMiniFloat)."""
-    return QuantPlan({name: LayerFormats(fmt, fmt, fmt, fmt) for name in names})
+    whole = LayerFormats(fmt, fmt, fmt, fmt)
+    beside = LayerFormats(fmt, fmt, fmt, fmt, in_place=False)
+    return QuantPlan({name: beside if site.group == "other" else whole for name, site in sites.items()})
 
 
 def power_of_two_plan(

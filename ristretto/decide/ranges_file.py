@@ -1,15 +1,17 @@
 """Measured ranges as JSON: {"layers": {NAME: {"ranges": {"in": {"min": -1, "max": 1}, "out": {...}}}}}.
 
-A report holds its ranges in the same form, so it can be read as a ranges file too.
+Beside the ranges stand the integer lengths that were fitted to widths, as "fitted_lengths": {"8": {"in": 3, "out": 4}}.
+A report holds both in the same form, so it can be read as a ranges file too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ristretto.decide.choose import LayerRanges
+from ristretto.decide.choose import IntegerLengths, LayerRanges
+from ristretto.decide.plan import LayerSites
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import FormatError
 
@@ -18,15 +20,32 @@ _CURE = 'write {"layers": {"conv1": {"ranges": {"in": {"min": -1, "max": 1}, "ou
 
 @dataclass(frozen=True, slots=True)
 class ValueRanges:
-    """The ranges of a layer's input and output, as a file states them."""
+    """What a file states of a layer.
+
+    Attributes:
+        input, output: the ranges.
+        fitted: by width the integer lengths of input and output.
+    """
 
     input: TensorStats
     output: TensorStats
+    fitted: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
-def ranges_to_json(ranges: Mapping[str, LayerRanges]) -> dict[str, Any]:
-    """Ranges as JSON values. Those of weights are told and not read back: the weights file has them."""
-    return {"layers": {name: {"ranges": layer_ranges_to_json(layer)} for name, layer in ranges.items()}}
+def sites_to_json(sites: Mapping[str, LayerSites]) -> dict[str, Any]:
+    """What was measured as JSON values. The ranges of weights are told and not read back: the weights file has them."""
+    return {
+        "layers": {
+            name: {"ranges": layer_ranges_to_json(site.ranges), **fitted_to_json(site.fitted)}
+            for name, site in sites.items()
+        }
+    }
+
+
+def fitted_to_json(fitted: Mapping[int, IntegerLengths]) -> dict[str, Any]:
+    """Fitted lengths as JSON values; nothing where there are none."""
+    by_width = {str(bw): {"in": lengths.input, "out": lengths.output} for bw, lengths in fitted.items()}
+    return {"fitted_lengths": by_width} if by_width else {}
 
 
 def layer_ranges_to_json(layer: LayerRanges) -> dict[str, Any]:
@@ -60,7 +79,31 @@ def _layer(entry: Any, name: str, file: str) -> ValueRanges:
     ranges = entry.get("ranges") if isinstance(entry, Mapping) else None
     if not isinstance(ranges, Mapping):
         raise FormatError('the layer needs an object "ranges"', file=file, layer=name, cure=_CURE)
-    return ValueRanges(_stats(ranges, "in", name, file), _stats(ranges, "out", name, file))
+    fitted = _fitted(entry.get("fitted_lengths", {}), name, file)
+    return ValueRanges(_stats(ranges, "in", name, file), _stats(ranges, "out", name, file), fitted)
+
+
+def _fitted(given: Any, name: str, file: str) -> dict[int, tuple[int, int]]:
+    try:
+        return {_width(bw): (_whole(lengths["in"]), _whole(lengths["out"])) for bw, lengths in given.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        cure = 'write {"8": {"in": 3, "out": 4}}, or leave them out'
+        raise FormatError(
+            "the fitted lengths are no whole numbers by width", file=file, layer=name, cure=cure
+        ) from error
+
+
+def _width(text: Any) -> int:
+    bw = int(text)
+    if not 1 <= bw <= 32:
+        raise ValueError(text)
+    return bw
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 120:
+        raise ValueError(value)
+    return value
 
 
 def _stats(ranges: Mapping[str, Any], part: str, name: str, file: str) -> TensorStats:

@@ -10,6 +10,7 @@ from ristretto.caffe.netspec import LayerSpec
 from ristretto.caffe.weights import Weights
 from ristretto.decide.choose import IntegerLengths, activation_candidates, least_error, params_il_by_error
 from ristretto.decide.plan import LayerSites
+from ristretto.decide.ranges_file import ValueRanges
 from ristretto.graph.build import Simulation
 from ristretto.numerics.formats import DynamicFixedPoint, Format
 from ristretto.pipeline.calibrate import Calibration
@@ -78,6 +79,20 @@ def _errors(
         for key, error in runner.squared_errors(batch).items():
             totals[key] += error
     return totals
+
+
+def with_fitted(sites: Mapping[str, LayerSites], given: Mapping[str, ValueRanges]) -> dict[str, LayerSites]:
+    """The sites with the lengths that a ranges file states."""
+    return {
+        name: replace(
+            site,
+            fitted={
+                bw: replace(site.lengths, input=inputs, output=outputs)
+                for bw, (inputs, outputs) in given[name].fitted.items()
+            },
+        )
+        for name, site in sites.items()
+    }
 
 
 def fitted_to_weights(

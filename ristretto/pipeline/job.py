@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ristretto.caffe.fold import fold
 from ristretto.caffe.net import build_net, read_prototxt
@@ -18,14 +18,14 @@ from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.decide.choose import LayerRanges, integer_lengths
 from ristretto.decide.plan import Group, LayerSites, QuantPlan, group_of
-from ristretto.decide.ranges_file import ranges_from_json
+from ristretto.decide.ranges_file import ValueRanges, ranges_from_json
 from ristretto.decide.select import overridden
 from ristretto.errors import FormatError, NetError
 from ristretto.graph.build import Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.feed import Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
-from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights
+from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
 from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
@@ -50,6 +50,7 @@ class Job:
     blob: str
     scorer: Scorer | None
     overrides: QuantPlan
+    given: Mapping[str, ValueRanges]
     warnings: tuple[str, ...]
     listener: Listener
 
@@ -87,8 +88,12 @@ class Job:
 
     def ranges(self) -> dict[str, LayerRanges]:
         """The ranges of the layers to quantize: measured, or those of a file."""
-        if self.options.ranges is not None:
-            return self._ranges_of_file(self.options.ranges)
+        if self.given:
+            return {
+                layer.name: with_params(given.input, given.output, layer, self.weights)
+                for layer in self.layers
+                for given in (self.given[layer.name],)
+            }
         return measure_ranges(
             self.calibration,
             self.layers,
@@ -97,17 +102,6 @@ class Job:
             threads=self.options.threads,
             listener=self.listener,
         )
-
-    def _ranges_of_file(self, path: Path) -> dict[str, LayerRanges]:
-        given = ranges_from_json(read_json(path, "ranges"), str(path))
-        missing = [layer.name for layer in self.layers if layer.name not in given]
-        if missing:
-            cure = "measure them anew with --save_ranges"
-            raise FormatError(f"the file has no ranges of layer '{missing[0]}'", file=str(path), cure=cure)
-        return {
-            layer.name: with_params(given[layer.name].input, given[layer.name].output, layer, self.weights)
-            for layer in self.layers
-        }
 
     def sites(self, ranges: dict[str, LayerRanges]) -> dict[str, LayerSites]:
         """What the plans need to know of each layer."""
@@ -132,6 +126,8 @@ class Job:
         if not options.by_error:
             return sites
         sites = fitted_to_weights(sites, self.weights, options.params_widths)
+        if self.given and all(set(options.activation_widths) <= set(given.fitted) for given in self.given.values()):
+            return with_fitted(sites, self.given)
         return fitted_to_values(
             sites,
             self.calibration,
@@ -172,6 +168,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         name,
         scorer,
         overrides,
+        _given_ranges(options, layers),
         (*warnings, *more),
         listener,
     )
@@ -188,6 +185,18 @@ def _overrides(options: QuantizeOptions, layers: list[LayerSpec]) -> QuantPlan:
         what = f"the net has no layer '{strange[0]}' that is quantized"
         raise FormatError(what, file=str(options.overrides), cure="the layers' names and --other_layers decide")
     return plan
+
+
+def _given_ranges(options: QuantizeOptions, layers: list[LayerSpec]) -> dict[str, ValueRanges]:
+    """The ranges that the user gives in place of measuring."""
+    if options.ranges is None:
+        return {}
+    given = ranges_from_json(read_json(options.ranges, "ranges"), str(options.ranges))
+    missing = [layer.name for layer in layers if layer.name not in given]
+    if missing:
+        cure = "measure them anew with --save_ranges"
+        raise FormatError(f"the file has no ranges of layer '{missing[0]}'", file=str(options.ranges), cure=cure)
+    return {layer.name: given[layer.name] for layer in layers}
 
 
 def _values_of(layers: list[LayerSpec]) -> list[str]:

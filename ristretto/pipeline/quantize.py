@@ -10,7 +10,7 @@ from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import read_weights, write_caffemodel
 from ristretto.decide.plan import LayerSites, QuantPlan
-from ristretto.decide.ranges_file import ranges_to_json
+from ristretto.decide.ranges_file import sites_to_json
 from ristretto.decide.search import holds
 from ristretto.dialects.prototxt import planned_layers, write_plan
 from ristretto.errors import FormatError
@@ -44,9 +44,9 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     listener(DeviceChosen(options.gpu))
     baseline = job.score(QuantPlan(), "baseline")
     ranges = job.ranges()
-    if options.save_ranges is not None:
-        atomic_write_text(options.save_ranges, json_text(ranges_to_json(ranges)))
     sites = job.sites(ranges)
+    if options.save_ranges is not None:
+        atomic_write_text(options.save_ranges, json_text(sites_to_json(sites)))
     outcome = search(job, sites, baseline.score)
     report = _report(job, baseline, sites, outcome)
     for warning in report.warnings:
@@ -74,7 +74,7 @@ def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: O
         _asked(options),
     )
     layers = {
-        layer.name: LayerReport(layer.type, site.group, site.ranges, site.lengths)
+        layer.name: LayerReport(layer.type, site.group, site.ranges, site.lengths, site.fitted)
         for layer in job.layers
         for site in (sites[layer.name],)
     }

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from ristretto.decide.plan_file import layer_to_json
-from ristretto.decide.ranges_file import layer_ranges_to_json
+from ristretto.decide.ranges_file import fitted_to_json, layer_ranges_to_json
 from ristretto.decide.search import Ladder
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
 
@@ -101,4 +101,5 @@ def _layer(layer: LayerReport) -> dict[str, Any]:
     return {
         "ranges": layer_ranges_to_json(layer.ranges),
         "integer_lengths": {"in": lengths.input, "out": lengths.output, "params": lengths.params},
+        **fitted_to_json(layer.fitted),
     }

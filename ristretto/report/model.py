@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ristretto.decide.choose import IntegerLengths, LayerRanges
 from ristretto.decide.plan import QuantPlan
@@ -56,12 +57,18 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """One quantized layer: its float type, its group, what was measured and the integer lengths that follow."""
+    """One quantized layer: its float type, its group, what was measured and the integer lengths that follow.
+
+    Attributes:
+        lengths: by the original's rule.
+        fitted: by width those that lose least in squared error, where they were looked for.
+    """
 
     type: str
     group: str
     ranges: LayerRanges
     lengths: IntegerLengths
+    fitted: Mapping[int, IntegerLengths] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,7 @@ def test_ranges_are_measured_once(capsys: Capture, tmp_path: Path) -> None:
         (tmp_path / "kept.json").write_text((tmp_path / "report.json").read_text())
         again, _, outcome = quantized(capsys, tmp_path, *WIDTHS, "--ranges", file)
         assert again == first
+        assert outcome.err.count("Running for") == 2
         assert "Running for 10 iterations." not in outcome.err
     data = json.loads(saved.read_text())
     del data["layers"]["conv2"]
