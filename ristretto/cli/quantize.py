@@ -109,6 +109,21 @@ class BiasType(click.ParamType[Any]):
         help="Quantize these too: BatchNorm, Scale, Eltwise, Concat, Pooling, LRN.",
     ),
     click.option(
+        "--weight_rounding",
+        type=click.Choice(["nearest", "compensated"]),
+        default="nearest",
+        show_default=True,
+        help="compensated rounds weights so that each layer's output stays close, on images without labels, and "
+        "corrects biases; needs --weights_quantized.",
+    ),
+    click.option(
+        "--rounding_images",
+        type=click.IntRange(min=1),
+        default=256,
+        show_default=True,
+        help="How many images that looks at.",
+    ),
+    click.option(
         "--fold",
         is_flag=True,
         help="Fold BatchNorm, Scale and Bias into the layers before them; needs --weights_quantized.",

@@ -23,6 +23,7 @@ from ristretto.decide.select import overridden
 from ristretto.errors import FormatError, NetError
 from ristretto.graph.build import Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
+from ristretto.pipeline.compensate import Compensation, batches_to_look_at
 from ristretto.pipeline.feed import Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
@@ -68,13 +69,20 @@ class Job:
         """A plan as the user wants it: with the sites that are selected and the formats that are given."""
         return overridden(self.options.selection.restrict(plan, self.types), self.overrides)
 
-    def score(self, plan: QuantPlan, purpose: str) -> Scored:
+    def weights_for(self, plan: QuantPlan) -> Weights:
+        """The weights to be rounded to a plan's formats."""
+        if self.options.weight_rounding == "nearest":
+            return self.weights
+        batches = batches_to_look_at(self.calibration.feed, self.feed, self.options.rounding_images)
+        return Compensation(self.net, self.weights, batches, self.options.threads).apply(plan)
+
+    def score(self, plan: QuantPlan, purpose: str, weights: Weights | None = None) -> Scored:
         """Score the net with a plan's formats; an empty plan is the float net."""
         options = self.options
         simulation = Simulation(plan.layers, options.rounding, options.seed)
         averaged = () if self.scorer is not None else scored_blobs(self.net, options.score)
         finals = [self.net.finals[blob] for blob in (self.scorer.blobs if self.scorer is not None else averaged)]
-        runner = Runner(self.net, self.weights, finals, (), simulation, options.threads)
+        runner = Runner(self.net, weights or self.weights, finals, (), simulation, options.threads)
         start = time.perf_counter()
         result = run_pass(runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer)
         seconds = time.perf_counter() - start

@@ -23,6 +23,7 @@ TrimmingMode = Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_w
 Preset = Literal["recommended", "original"]
 ALL_OTHER_LAYERS = tuple(sorted(OTHER_TYPES))
 RangeRule = Literal["max", "squared_error"]
+WeightRounding = Literal["nearest", "compensated"]
 BiasChoice = Literal["params", "accumulator"] | int
 
 
@@ -65,6 +66,8 @@ class QuantizeOptions:
         calibration_phase, calibration_batches: where and how long ranges are measured.
         ranges: a file of ranges, or a report, in place of measuring.
         save_ranges: where to write the ranges.
+        weight_rounding: "nearest", or "compensated": layer by layer so that outputs stay close, with corrected biases.
+        rounding_images: how many images the latter looks at.
         fold: whether BatchNorm, Scale and Bias layers are folded into the layers before them.
         weights_quantized: where to write the weights that belong to the result; a job that changes them needs it.
         level, stages: the state to build the net in, beside its phase (caffe.proto, NetState).
@@ -112,6 +115,8 @@ class QuantizeOptions:
     calibration_batches: int = 10
     ranges: Path | None = None
     save_ranges: Path | None = None
+    weight_rounding: WeightRounding = "nearest"
+    rounding_images: int = 256
     fold: bool = False
     weights_quantized: Path | None = None
     level: int = 0
@@ -236,9 +241,13 @@ def _check_formats(options: QuantizeOptions) -> None:
         raise UsageError(
             "--float_format names a format, --exp_bits and --mant_bits make one", cure="give one of the two"
         )
-    if options.fold and options.model_quantized is not None and options.weights_quantized is None:
+    changing = "--fold" if options.fold else "--weight_rounding compensated"
+    changes = options.fold or options.weight_rounding == "compensated"
+    if changes and options.model_quantized is not None and options.weights_quantized is None:
         cure = "say with --weights_quantized where to write those that belong to the result"
-        raise UsageError("--fold changes the weights", cure=cure)
+        raise UsageError(f"{changing} changes the weights", cure=cure)
+    if options.weight_rounding == "compensated" and options.trimming_mode != "dynamic_fixed_point":
+        raise UsageError(f"--weight_rounding compensated means nothing with --trimming_mode {options.trimming_mode}")
     if options.dialect == "original":
         _check_dialect(options)
     strange = [kind for kind in options.other_layers if kind not in OTHER_TYPES]

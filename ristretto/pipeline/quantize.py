@@ -51,7 +51,7 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     report = _report(job, baseline, sites, outcome)
     for warning in report.warnings:
         listener(Warned(warning))
-    _write(job, outcome.plan)
+    _write(job, outcome)
     return report
 
 
@@ -112,18 +112,18 @@ def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
     names = (
         "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "static", "bw_bias", "unsigned", "per_channel",
         "other_layers", "only", "skip", "overrides", "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max",
-        "keep_zero", "ranges", "fold",
+        "keep_zero", "range_rule", "weight_rounding", "rounding_images", "ranges", "fold",
     )  # fmt: skip
     defaults = QuantizeOptions(options.model, options.weights)
     given = ((name, getattr(options, name)) for name in names if getattr(options, name) != getattr(defaults, name))
     return tuple((name, str(value) if isinstance(value, Path) else value) for name, value in given)
 
 
-def _write(job: Job, plan: QuantPlan) -> None:
+def _write(job: Job, outcome: Outcome) -> None:
     """Write the quantized prototxt, and the same formats into every file of --also."""
-    options, document = job.options, job.document
+    options, document, plan = job.options, job.document, outcome.plan
     if options.weights_quantized is not None:
-        write_caffemodel(options.weights_quantized, job.net.name, job.weights.layers)
+        write_caffemodel(options.weights_quantized, job.net.name, (outcome.weights or job.weights).layers)
     if options.model_quantized is not None:
         quantized = write_plan(document, plan, options.dialect)
         atomic_write_bytes(options.model_quantized, quantized.to_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ristretto.caffe.weights import Weights
 from ristretto.decide.choose import minifloat_exp_bits
 from ristretto.decide.plan import (
     LayerSites,
@@ -36,11 +37,13 @@ class Outcome:
         ladders: what was tried, by group.
         plan: the formats chosen.
         combined: the score of the net with them.
+        weights: the weights that belong to the result; None for those of the float net.
     """
 
     ladders: dict[str, Ladder]
     plan: QuantPlan
     combined: Scored
+    weights: Weights | None = None
 
 
 def search(job: Job, sites: Sites, baseline: float) -> Outcome:
@@ -82,12 +85,14 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
 
         def evaluate(bw: int, group: str = group, widths: Callable[[int], Widths] = widths) -> float:
             plan = job.candidate(dynamic_fixed_point_plan(sites, widths(bw), scheme))
-            return job.score(plan, f"{group} {bw} bit").score
+            weights = None if group == "activations" else job.weights_for(plan)
+            return job.score(plan, f"{group} {bw} bit", weights).score
 
         ladders[group] = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=options.ladder)
     chosen = _chosen_widths(ladders, keep_float=options.preset == "recommended")
     plan = job.candidate(dynamic_fixed_point_plan(sites, chosen, scheme))
-    return Outcome(ladders, plan, job.score(plan, "combined"))
+    weights = job.weights_for(plan)
+    return Outcome(ladders, plan, job.score(plan, "combined", weights), weights)
 
 
 def _quantized(job: Job, group: str | None, *roles: Role) -> bool:
