@@ -87,6 +87,26 @@ class BiasType(click.ParamType[Any]):
     ),
 )
 @section(
+    "Mixed precision",
+    click.option(
+        "--search",
+        type=click.Choice(["ladder", "mixed"]),
+        default="ladder",
+        show_default=True,
+        help="ladder finds one width for each group, as the original; mixed one for every layer.",
+    ),
+    click.option("--min_bits", type=_bw, default=2, show_default=True, help="The narrowest width of a layer."),
+    click.option("--max_bits", type=_bw, default=8, show_default=True, help="The widest; what is not searched has it."),
+    click.option(
+        "--cost",
+        type=click.Choice(["weight_bits", "activation_bits", "mac_bits"]),
+        default="weight_bits",
+        show_default=True,
+        help="What is saved: bits of weights, of layer inputs, or their product for each multiplication.",
+    ),
+    click.option("--budget", type=float, metavar="MEAN", help="Come down to this mean cost, whatever the score."),
+)
+@section(
     "Formats",
     click.option("--static", metavar="IL.FL", help="One format for all activations, such as 10.6."),
     click.option(
@@ -245,7 +265,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.options import ALL_OTHER_LAYERS, QuantizeOptions
     from ristretto.pipeline.quantize import quantize as quantize_net
-    from ristretto.report.glog import glog_line, summary_lines
+    from ristretto.report.glog import glog_line, outcome, summary_lines
     from ristretto.report.jsonfile import dump, report_to_json
     from ristretto.version import VERSION
 
@@ -263,9 +283,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     if report_path is not None:
         atomic_write_text(report_path, dump(report_to_json(result, VERSION)))
     if options.model_quantized is not None:
-        missed = "" if result.margin_met else f"; the margin of {options.error_margin:g} points is missed"
-        scores = f"score {result.combined.score:g}, float {result.baseline.score:g}"
-        click.echo(f"{options.model_quantized}: {scores}{missed}")
+        click.echo(f"{options.model_quantized}: {outcome(result)}")
     return EXIT_MARGIN_MISSED if strict and not result.margin_met else 0
 
 

@@ -31,7 +31,8 @@ from ristretto.cli.options import (
 def test(**flags: Any) -> int:
     """Score a net, quantized or not, on its TEST data.
 
-    A quantized prototxt is simulated to the letter, whoever wrote it. The score goes to stdout, the log to stderr.
+    A quantized prototxt is simulated to the letter, whoever wrote it. The score goes to stdout, the log to stderr. With
+    --arithmetic integer a table of accumulators, saturation and rounding, layer by layer, follows the log.
 
     \b
     Example:
@@ -39,7 +40,9 @@ def test(**flags: Any) -> int:
     """
     from ristretto.atomic import atomic_write_text, check_writable
     from ristretto.cli.console import job_console
+    from ristretto.numerics.arithmetic import Arithmetic
     from ristretto.pipeline.evaluate import NetOptions, evaluate
+    from ristretto.report.integer import integer_lines
     from ristretto.report.jsonfile import dump, evaluation_to_json
     from ristretto.version import VERSION
 
@@ -49,8 +52,11 @@ def test(**flags: Any) -> int:
     if report_path is not None:
         check_writable(report_path)
     options = NetOptions(**simulated(flags))
-    with job_console() as (listener, _):
+    with job_console() as (listener, write):
         result = evaluate(options, batches, blob, listener, script)
+        if options.arithmetic is Arithmetic.INTEGER:
+            for line in integer_lines(result.integer_layers):
+                write(line)
     for name, values in result.scored.outputs.items():
         click.echo(f"{name}: {' '.join(format(value, 'g') for value in values)}")
     if report_path is not None:

@@ -132,19 +132,40 @@ class Scheme:
     static: DynamicFixedPoint | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LayerWidths:
+    """Bit-widths of one layer; None as in ``Widths``."""
+
+    params: int | None = None
+    activations: int | None = None
+
+
 def dynamic_fixed_point_plan(
     sites: Mapping[str, LayerSites], widths: Widths, scheme: Scheme | None = None
 ) -> QuantPlan:
     """The plan of one candidate: every layer whose group has a width, the rest of such a layer at 32.16.
 
     A layer of a group without a width is left float unless the activations are quantized, as in the original's
-    partial searches. A layer of the group "other" has no partner in the original: what has no width stays float there.
+    partial searches.
+    """
+    by_layer = {
+        name: LayerWidths(widths.fc_params if site.group == "fc" else widths.conv_params, widths.activations)
+        for name, site in sites.items()
+    }
+    return plan_of_widths(sites, by_layer, scheme)
+
+
+def plan_of_widths(
+    sites: Mapping[str, LayerSites], widths: Mapping[str, LayerWidths], scheme: Scheme | None = None
+) -> QuantPlan:
+    """The plan that gives every layer widths of its own; a layer without any stays float.
+
+    A layer of the group "other" has no partner in the original: what has no width stays float there.
     """
     scheme = scheme or Scheme()
     layers = {}
     for name, site in sites.items():
-        params_bw = widths.fc_params if site.group == "fc" else widths.conv_params
-        bw = widths.activations
+        params_bw, bw = widths[name].params, widths[name].activations
         if params_bw is None and bw is None:
             continue
         rest = None if site.group == "other" else DEFAULT_FORMAT
@@ -159,7 +180,7 @@ def dynamic_fixed_point_plan(
                 continue
         bias = params if params_bw is None else _bias(site, scheme, inputs, params)
         layers[name] = LayerFormats(inputs, outputs, params, bias, in_place=site.group != "other")
-    once = widths.activations is not None and scheme.static is None
+    once = scheme.static is None and any(layer.activations is not None for layer in widths.values())
     return QuantPlan(stored_once(layers, sites) if once else layers)
 
 

@@ -16,6 +16,8 @@ from ristretto.caffe.parameters import Blobs
 from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import NetError
 from ristretto.graph.fake_quant import emit_quantize
+from ristretto.graph.integer import LinearLayer, linear_layer
+from ristretto.graph.integer_taps import LayerTap
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitted_types, emitter_of
 from ristretto.graph.rounded_blobs import rounded_blobs
@@ -67,6 +69,7 @@ class BuiltNet:
         fetches: for each requested value the model's output that holds it.
         extremes: for each tapped value the model's outputs that hold its least and its greatest element.
         errors: for each rounding asked about the model's output that holds its squared error.
+        taps: for each layer computed on integers what it needs and where the model says what happened.
     """
 
     model: onnx.ModelProto
@@ -74,6 +77,7 @@ class BuiltNet:
     fetches: dict[str, str]
     extremes: dict[str, tuple[str, str]]
     errors: dict[tuple[str, Format], str] = field(default_factory=dict)
+    taps: dict[str, LayerTap] = field(default_factory=dict)
 
 
 def build(
@@ -85,6 +89,7 @@ def build(
     extremes: Iterable[str] = (),
     errors: Iterable[tuple[str, Format]] = (),
     simulation: Simulation | None = None,
+    diagnose: bool = False,
 ) -> BuiltNet:
     """Lower a net to ONNX.
 
@@ -96,28 +101,34 @@ def build(
         extremes: the values whose least and greatest element is wanted (for a float net: where a value is made).
         errors: values and formats; the sum of squares of what rounding the one to the other would change is wanted.
         simulation: formats and rounding; none for the float net.
+        diagnose: whether to count what integer arithmetic does in the layers that the outputs need.
 
     Raises:
         NetError: a layer can be read and not run.
     """
-    builder = _Builder(net, shapes, weights, simulation or Simulation())
+    builder = _Builder(net, shapes, weights, simulation or Simulation(), diagnose)
     builder.emit_layers()
     fetches = {value: builder.fetch(value) for value in outputs}
     taps = {value: builder.extremes(value) for value in extremes}
     lost = {(value, fmt): builder.squared_error(value, fmt) for value, fmt in errors}
     wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair), *lost.values()]
-    model, inputs = builder.model(list(dict.fromkeys(wanted)))
-    return BuiltNet(model, inputs, fetches, taps, lost)
+    counted = builder.counted(wanted)
+    doubles = [name for tap in counted.values() for name in tap.outputs]
+    model, inputs = builder.model(list(dict.fromkeys(wanted)), doubles)
+    return BuiltNet(model, inputs, fetches, taps, lost, counted)
 
 
 class _Builder:
     """Walks the layers in order and keeps, for every value, the ONNX name that holds it at present."""
 
-    def __init__(self, net: NetSpec, shapes: NetShapes, weights: Sequence[Blobs], simulation: Simulation) -> None:
+    def __init__(
+        self, net: NetSpec, shapes: NetShapes, weights: Sequence[Blobs], simulation: Simulation, diagnose: bool
+    ) -> None:
         self.net = net
         self.shapes = shapes
         self.weights = weights
         self.simulation = simulation
+        self.taps: dict[str, LayerTap] | None = {} if diagnose else None
         self.nodes = NodeList()
         self.current: dict[str, str] = {}
         self.memory: dict[str, list[str]] = {}
@@ -146,6 +157,7 @@ class _Builder:
             what = f"layers of type '{layer.type}' can be edited but not run"
             raise layer.view.error(what, field="type", cure="take it out for this phase, or run another net")
         formats = self.simulation.formats.get(layer.name, FLOAT_LAYER)
+        integer = self._integer(number, layer, formats)
         own = dict(self.current)
         if formats.input is not None:
             for value in dict.fromkeys(layer.inputs):
@@ -165,9 +177,10 @@ class _Builder:
             seed=self.simulation.seed + 7919 * number + 1,
             formats=formats,
             rounding=formats.rounding or self.simulation.rounding,
+            integer=integer,
         )
         made = list(emitter(context))
-        if formats.output is not None:
+        if formats.output is not None and integer is None:
             # The second top of a Pooling holds places, not values.
             values = made[:1] if layer.type == "Pooling" else made
             made[: len(values)] = [self._quantize(name, formats.output, layer, formats) for name in values]
@@ -176,6 +189,20 @@ class _Builder:
             self.memory[value] = [value]
         if layer.type in _SHARES_MEMORY:
             self._share_memory(layer)
+
+    def _integer(self, number: int, layer: LayerSpec, formats: LayerFormats) -> LinearLayer | None:
+        """How a layer is computed on integers; None where it is not."""
+        if self.simulation.arithmetic is not Arithmetic.INTEGER:
+            return None
+        return linear_layer(
+            layer,
+            formats,
+            self.simulation.accumulator,
+            formats.rounding or self.simulation.rounding,
+            self.simulation.seed + 7919 * number + 1,
+            unrounded=tuple(dict.fromkeys(self.current[value] for value in layer.inputs)),
+            taps=self.taps,
+        )
 
     def _bind(self, value: str, name: str, earlier: Sequence[str], first_node: int) -> None:
         """Let a value have its own name in the model, at the cost of an Identity where a name is passed on."""
@@ -238,9 +265,15 @@ class _Builder:
         rounded = emit_quantize(self.nodes, flat, fmt, Rounding.HALF_EVEN)
         return self.nodes.op("ReduceSumSquare", self.nodes.op("Sub", flat, rounded), keepdims=0)
 
-    def model(self, wanted: list[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
-        """The finished model, without what no wanted output needs."""
-        nodes, needed = _needed(self.nodes.nodes, wanted)
+    def counted(self, wanted: Iterable[str]) -> dict[str, LayerTap]:
+        """The taps of the layers that the wanted values need."""
+        _, needed = _needed(self.nodes.nodes, wanted)
+        made = {layer.name: layer.outputs for layer in self.net.layers}
+        return {name: tap for name, tap in (self.taps or {}).items() if needed.intersection(made[name])}
+
+    def model(self, wanted: list[str], doubles: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
+        """The finished model, without what no wanted output, float32 or float64, needs."""
+        nodes, needed = _needed(self.nodes.nodes, [*wanted, *doubles])
         initializers = [tensor for tensor in self.nodes.initializers if tensor.name in needed]
         inputs = {blob: value for value, blob in self.fed.items() if value in needed}
         if sum(len(tensor.raw_data) for tensor in initializers) > MAX_BYTES:
@@ -250,7 +283,10 @@ class _Builder:
             nodes,
             self.net.name or "net",
             [_value_info(value, self.shapes.values[value]) for value in inputs.values()],
-            [_value_info(name, None) for name in wanted],
+            [
+                *(_value_info(name, None) for name in wanted),
+                *(_value_info(name, None, onnx.TensorProto.DOUBLE) for name in doubles),
+            ],
             initializers,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="ristretto")
@@ -272,5 +308,5 @@ def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> tuple[lis
     return kept[::-1], needed
 
 
-def _value_info(name: str, shape: Sequence[int] | None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+def _value_info(name: str, shape: Sequence[int] | None, element: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, element, shape)

@@ -28,39 +28,44 @@ def emit_quantize(nodes: NodeList, value: str, fmt: Format, rounding: Rounding, 
     raise TypeError(message)
 
 
-def emit_round(nodes: NodeList, value: str, rounding: Rounding, seed: int = 0) -> str:
-    """Append nodes that round a value to whole numbers."""
+def emit_round(nodes: NodeList, value: str, rounding: Rounding, seed: int = 0, *, double: bool = False) -> str:
+    """Append nodes that round a value to whole numbers; ``double`` says that it is float64."""
     if rounding is Rounding.HALF_EVEN:
         return nodes.op("Round", value)
     if rounding is Rounding.HALF_AWAY:
         magnitude = nodes.op("Abs", value)
-        return nodes.op("Mul", _half_up(nodes, magnitude), nodes.op("Sign", value))
+        return nodes.op("Mul", _half_up(nodes, magnitude, double), nodes.op("Sign", value))
     if rounding is Rounding.HALF_UP:
-        return _half_up(nodes, value)
+        return _half_up(nodes, value, double)
     if rounding is Rounding.TRUNCATE:
         return nodes.op("Floor", value)
-    return _stochastic(nodes, value, seed)
+    return _stochastic(nodes, value, seed, double)
 
 
-def _half_up(nodes: NodeList, value: str) -> str:
+def _half_up(nodes: NodeList, value: str, double: bool) -> str:
     """Floor, plus one where the rest is at least a half (x + 0.5 would round 0.49999997 up)."""
     whole = nodes.op("Floor", value)
     rest = nodes.op("Sub", value, whole)
-    up = nodes.op("GreaterOrEqual", rest, nodes.floats(0.5))
-    return nodes.op("Add", whole, nodes.op("Cast", up, to=onnx.TensorProto.FLOAT))
+    half = nodes.constant(np.asarray(0.5, np.float64 if double else np.float32))
+    up = nodes.op("GreaterOrEqual", rest, half)
+    return nodes.op("Add", whole, nodes.op("Cast", up, to=_element(double)))
 
 
-def _stochastic(nodes: NodeList, value: str, seed: int) -> str:
+def _stochastic(nodes: NodeList, value: str, seed: int, double: bool) -> str:
     """Floor, plus one with the probability of the rest."""
     whole = nodes.op("Floor", value)
     rest = nodes.op("Sub", value, whole)
     uniform = nodes.op("RandomUniformLike", value, low=0.0, high=1.0, seed=float(seed % (1 << 24)))
     up = nodes.op("Less", uniform, rest)
-    return nodes.op("Add", whole, nodes.op("Cast", up, to=onnx.TensorProto.FLOAT))
+    return nodes.op("Add", whole, nodes.op("Cast", up, to=_element(double)))
 
 
-def _scaled(nodes: NodeList, value: str, exponent: int) -> str:
-    """Multiply by a power of two, in two steps where float32 cannot hold the factor."""
+def _element(double: bool) -> int:
+    return onnx.TensorProto.DOUBLE if double else onnx.TensorProto.FLOAT
+
+
+def emit_scaled(nodes: NodeList, value: str, exponent: int) -> str:
+    """Append nodes that multiply a float32 by a power of two, in two steps where float32 cannot hold the factor."""
     while exponent:
         step = max(-126, min(127, exponent))
         value = nodes.op("Mul", value, nodes.floats(math.ldexp(1.0, step)))
@@ -71,8 +76,8 @@ def _scaled(nodes: NodeList, value: str, exponent: int) -> str:
 def _fixed_point(nodes: NodeList, value: str, fmt: DynamicFixedPoint, rounding: Rounding, seed: int) -> str:
     """Saturate, scale to codes, round, scale back: the order of Trim2FixedPoint_cpu."""
     clipped = nodes.op("Clip", value, nodes.floats(fmt.min), nodes.floats(fmt.max))
-    codes = emit_round(nodes, _scaled(nodes, clipped, fmt.fl), rounding, seed)
-    return _scaled(nodes, codes, -fmt.fl)
+    codes = emit_round(nodes, emit_scaled(nodes, clipped, fmt.fl), rounding, seed)
+    return emit_scaled(nodes, codes, -fmt.fl)
 
 
 def _exponent(nodes: NodeList, magnitude: str) -> tuple[str, str]:
@@ -109,8 +114,8 @@ def _minifloat(nodes: NodeList, value: str, fmt: Minifloat, rounding: Rounding, 
         _, power = _exponent(nodes, bounded)
         significand, leading = nodes.op("Div", bounded, power), nodes.floats(1.0)
     fraction = nodes.op("Sub", significand, leading)
-    units = emit_round(nodes, _scaled(nodes, fraction, fmt.mant_bits), rounding, seed)
-    rounded = nodes.op("Mul", nodes.op("Add", _scaled(nodes, units, -fmt.mant_bits), leading), power)
+    units = emit_round(nodes, emit_scaled(nodes, fraction, fmt.mant_bits), rounding, seed)
+    rounded = nodes.op("Mul", nodes.op("Add", emit_scaled(nodes, units, -fmt.mant_bits), leading), power)
     if infinite:
         beyond = nodes.op("Greater", rounded, nodes.floats(fmt.max))
         if largest == float_max:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.graph.integer import LinearLayer
 from ristretto.graph.nodes import NodeList
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
@@ -29,6 +30,7 @@ class LayerContext:
         seed: for layers that draw random numbers.
         formats, rounding: the layer's number formats, for the one type that rounds inside (bottoms, weights and tops
             are rounded outside the emitter).
+        integer: how a layer of products and sums is computed on integers, or None.
     """
 
     layer: LayerSpec
@@ -40,6 +42,7 @@ class LayerContext:
     seed: int = 0
     formats: LayerFormats = FLOAT_LAYER
     rounding: Rounding = Rounding.HALF_EVEN
+    integer: LinearLayer | None = None
 
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output; an attribute that is None is left out."""
@@ -48,6 +51,21 @@ class LayerContext:
     def weight(self, array: NDArray[Any], stem: str = "weight") -> str:
         """Append an initializer."""
         return self.nodes.constant(np.asarray(array), stem)
+
+    def linear(self, op_type: str, values: Sequence[str], **attributes: Any) -> list[str]:
+        """Append an operation of products with the weights, added up with the bias, on each of some values.
+
+        In integer arithmetic the results are rounded to the output's format already.
+
+        Args:
+            op_type: Conv, ConvTranspose or Gemm.
+            values: their inputs.
+            attributes: of the operation.
+        """
+        if self.integer is not None:
+            return self.integer.emit(self.nodes, op_type, values, self.blobs, attributes)
+        weights = [self.weight(blob, stem) for blob, stem in zip(self.blobs, ("weight", "bias"), strict=False)]
+        return [self.op(op_type, value, *weights, **attributes) for value in values]
 
 
 Emitter = Callable[[LayerContext], Sequence[str]]

@@ -21,6 +21,7 @@ from ristretto.graph.build import Simulation
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.feed import Batch, open_feed
+from ristretto.pipeline.integer import overflow_warnings
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
@@ -102,7 +103,8 @@ def evaluate(
         raise UsageError(f"the net computes no score: blob '{scorer.blobs[0]}' is none", file=net.file, cure=cure)
     blobs = () if scorer is not None else scored_blobs(net, score)
     wanted = scorer.blobs if scorer is not None else blobs
-    runner = Runner(net, weights, [net.finals[name] for name in wanted], (), simulation, options.threads)
+    values = [net.finals[name] for name in wanted]
+    runner = Runner(net, weights, values, (), simulation, options.threads, diagnose=True)
     listener(DeviceChosen())
     start = time.perf_counter()
     result = run_pass(runner, feed, blobs, iterations, "test", listener, scorer)
@@ -110,7 +112,8 @@ def evaluate(
     outputs = {output.blob: output.values for output in result.outputs}
     name = blob if scorer is None else scorer.name
     scored = Scored(result.score(name), outputs, result.images, result.batches, seconds)
-    warnings = [*left_out, *ignored_fields(net), *duplicate_names(net)]
+    integer = tuple(totals.report(layer) for layer, totals in runner.integer.items())
+    warnings = [*left_out, *ignored_fields(net), *duplicate_names(net), *overflow_warnings(integer)]
     if not all(math.isfinite(value) for output in result.outputs for value in output.values):
         warnings.append("at least one output is NaN or infinite")
     if feed.images is not None and result.images > feed.images:
@@ -119,7 +122,16 @@ def evaluate(
         )
     for warning in warnings:
         listener(Warned(warning))
-    return Evaluation(net.name, name, len(simulation.formats), feed.images, scored, tuple(warnings))
+    return Evaluation(
+        net.name,
+        name,
+        len(simulation.formats),
+        feed.images,
+        scored,
+        tuple(warnings),
+        options.arithmetic.value,
+        integer,
+    )
 
 
 def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0) -> dict[str, NDArray[np.float32]]:

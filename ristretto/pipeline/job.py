@@ -11,7 +11,7 @@ from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
 from ristretto.caffe.rules import NetState
-from ristretto.caffe.shapes import FED_TYPES
+from ristretto.caffe.shapes import FED_TYPES, infer_shapes
 from ristretto.caffe.stored import stored_results
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
@@ -33,6 +33,7 @@ from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
+from ristretto.pipeline.verdicts import Verdicts, verdicts_of
 from ristretto.report.events import Folded, Listener
 from ristretto.report.model import Scored
 
@@ -76,18 +77,37 @@ class Job:
         batches = batches_to_look_at(self.calibration.feed, self.feed, self.options.rounding_images)
         return Compensation(self.net, self.weights, batches, self.options.threads).apply(plan)
 
-    def score(self, plan: QuantPlan, purpose: str, weights: Weights | None = None) -> Scored:
-        """Score the net with a plan's formats; an empty plan is the float net."""
+    def score(
+        self, plan: QuantPlan, purpose: str, weights: Weights | None = None, verdicts: Verdicts | None = None
+    ) -> Scored:
+        """Score the net with a plan's formats; an empty plan is the float net.
+
+        Args:
+            plan: the formats.
+            purpose: what the pass is for, for the listener.
+            weights: other weights than the float net's.
+            verdicts: collects what became of each image.
+        """
         options = self.options
         simulation = Simulation(plan.layers, options.rounding, options.seed)
         averaged = () if self.scorer is not None else scored_blobs(self.net, options.score)
         finals = [self.net.finals[blob] for blob in (self.scorer.blobs if self.scorer is not None else averaged)]
-        runner = Runner(self.net, weights or self.weights, finals, (), simulation, options.threads)
+        wanted = list(dict.fromkeys([*finals, *(verdicts.values if verdicts is not None else ())]))
+        runner = Runner(self.net, weights or self.weights, wanted, (), simulation, options.threads)
         start = time.perf_counter()
-        result = run_pass(runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer)
+        result = run_pass(
+            runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer, verdicts
+        )
         seconds = time.perf_counter() - start
         outputs = {output.blob: output.values for output in result.outputs}
-        return Scored(result.score(self.blob), outputs, result.images, result.batches, seconds)
+        right = None if verdicts is None else verdicts.right()
+        return Scored(result.score(self.blob), outputs, result.images, result.batches, seconds, right)
+
+    def verdicts(self) -> Verdicts | None:
+        """A judge of single images, or None where the score is no plain accuracy."""
+        if self.scorer is not None:
+            return None
+        return verdicts_of(self.net, self.blob, infer_shapes(self.net, self.feed.shapes).values)
 
     def fed_layers(self) -> set[str]:
         """The layers that read what is fed to the net."""

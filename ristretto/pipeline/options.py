@@ -22,6 +22,8 @@ from ristretto.numerics.rounding import Rounding
 TrimmingMode = Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]
 Preset = Literal["recommended", "original"]
 ALL_OTHER_LAYERS = tuple(sorted(OTHER_TYPES))
+Search = Literal["ladder", "mixed"]
+CostName = Literal["weight_bits", "activation_bits", "mac_bits"]
 RangeRule = Literal["max", "squared_error"]
 WeightRounding = Literal["nearest", "compensated"]
 BiasChoice = Literal["params", "accumulator"] | int
@@ -45,6 +47,10 @@ class QuantizeOptions:
         dialect: the reader that the prototxt is written for.
         bw_conv_params, bw_fc_params, bw_activations: fixed widths; a group with one is not searched.
         ladder: the widths that are searched.
+        search: "ladder" is the original's, one width for each group; "mixed" finds a width for every layer.
+        min_bits, max_bits: the widths that mixed precision may choose.
+        cost: what mixed precision saves: bits of weights, of activations, or their product for each operation.
+        budget: the mean cost to come down to, in place of a margin.
         static: "IL.FL", one format for all activations in place of one per layer and role.
         bw_bias: the format of biases: that of the weights, the accumulator's scale, or a width of its own. None takes
             the accumulator's where preset and dialect allow it.
@@ -91,6 +97,11 @@ class QuantizeOptions:
     bw_fc_params: int | None = None
     bw_activations: int | None = None
     ladder: tuple[int, ...] = LADDER
+    search: Search = "ladder"
+    min_bits: int = 2
+    max_bits: int = 8
+    cost: CostName = "weight_bits"
+    budget: float | None = None
     static: str | None = None
     bw_bias: BiasChoice | None = None
     unsigned: bool | None = None
@@ -155,6 +166,8 @@ class QuantizeOptions:
         """The widths of activations that the job may come to."""
         if self.static is not None or self.trimming_mode == "minifloat":
             return ()
+        if self.search == "mixed" and (self.bw_activations is None or self.cost != "weight_bits"):
+            return tuple(range(self.min_bits, self.max_bits + 1)) if self.cost != "weight_bits" else (self.max_bits,)
         if self.bw_activations is not None:
             return (self.bw_activations,)
         return self.ladder if self.trimming_mode == "dynamic_fixed_point" else (POWER_OF_TWO_ACTIVATIONS_BW,)
@@ -164,6 +177,8 @@ class QuantizeOptions:
         """The widths of weights in fixed point that the job may come to."""
         if self.trimming_mode != "dynamic_fixed_point":
             return ()
+        if self.search == "mixed":
+            return tuple(range(self.min_bits, self.max_bits + 1))
         fixed = (self.bw_conv_params, self.bw_fc_params)
         searched = self.ladder if None in fixed else ()
         return tuple(sorted({*searched, *(bw for bw in fixed if bw is not None)}))
@@ -196,7 +211,7 @@ def static_format(text: str | None) -> DynamicFixedPoint | None:
 
 
 _BELONGS = {
-    "dynamic_fixed_point": ("bw_conv_params", "bw_fc_params", "per_channel", "bw_bias"),
+    "dynamic_fixed_point": ("budget", "bw_conv_params", "bw_fc_params", "per_channel", "bw_bias"),
     "minifloat": ("exp_bits", "mant_bits", "float_format"),
     "integer_power_of_2_weights": ("keep_zero",),
 }
@@ -241,6 +256,8 @@ def _check_formats(options: QuantizeOptions) -> None:
         raise UsageError(
             "--float_format names a format, --exp_bits and --mant_bits make one", cure="give one of the two"
         )
+    if options.search == "mixed":
+        _check_mixed(options)
     changing = "--fold" if options.fold else "--weight_rounding compensated"
     changes = options.fold or options.weight_rounding == "compensated"
     if changes and options.model_quantized is not None and options.weights_quantized is None:
@@ -270,3 +287,18 @@ def _check_dialect(options: QuantizeOptions) -> None:
     if asked:
         what = f"what --{asked[0]} asks for cannot be said in the original's dialect"
         raise UsageError(what, cure="use --dialect extended")
+
+
+def _check_mixed(options: QuantizeOptions) -> None:
+    if options.trimming_mode != "dynamic_fixed_point":
+        raise UsageError(f"--search mixed means nothing with --trimming_mode {options.trimming_mode}")
+    if not 1 <= options.min_bits <= options.max_bits <= 32:
+        raise UsageError(f"--min_bits {options.min_bits} and --max_bits {options.max_bits} span no widths from 1 to 32")
+    if options.bw_conv_params is not None or options.bw_fc_params is not None:
+        raise UsageError(
+            "--search mixed chooses the widths of weights", cure="leave out --bw_conv_params and --bw_fc_params"
+        )
+    if options.static is not None:
+        raise UsageError("--search mixed and --static exclude each other", cure="give one of the two")
+    if options.bw_activations is not None and options.cost != "weight_bits":
+        raise UsageError(f"--cost {options.cost} chooses the widths of activations", cure="leave out --bw_activations")

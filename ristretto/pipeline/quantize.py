@@ -9,6 +9,7 @@ from ristretto.caffe.fold import fold
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import read_weights, write_caffemodel
+from ristretto.decide.confidence import Paired, drop_interval, margin_verdict
 from ristretto.decide.plan import LayerSites, QuantPlan
 from ristretto.decide.ranges_file import sites_to_json
 from ristretto.decide.search import holds
@@ -42,7 +43,7 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     check_options(options)
     job = open_job(options, listener)
     listener(DeviceChosen(options.gpu))
-    baseline = job.score(QuantPlan(), "baseline")
+    baseline = job.score(QuantPlan(), "baseline", verdicts=job.verdicts())
     ranges = job.ranges()
     sites = job.sites(ranges)
     if options.save_ranges is not None:
@@ -87,6 +88,13 @@ def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: O
         *suspicious_scores(job, baseline, ladders, combined),
         *wrapped_around(job, baseline),
     ]
+    paired = _paired(baseline, combined)
+    if paired is not None and margin_verdict(paired, options.error_margin / 100) == "undecided":
+        interval = drop_interval(paired)
+        warnings.append(
+            f"{paired.images} images cannot tell whether the margin of {options.error_margin:g} points holds: the "
+            f"drop is between {100 * interval.low:.2f} and {100 * interval.high:.2f} points with 95 % confidence"
+        )
     if not met:
         drop = 100 * (baseline.score - combined.score)
         warnings.append(
@@ -104,15 +112,25 @@ def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: O
         layers,
         met,
         tuple(warnings),
+        paired,
+        outcome.mixed,
     )
+
+
+def _paired(baseline: Scored, combined: Scored) -> Paired | None:
+    if baseline.right is None or combined.right is None or len(baseline.right) != len(combined.right):
+        return None
+    lost, won = baseline.right & ~combined.right, combined.right & ~baseline.right
+    return Paired(len(baseline.right), int(lost.sum()), int(won.sum()))
 
 
 def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
     """What was asked of the formats, where it is not the default."""
     names = (
-        "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "static", "bw_bias", "unsigned", "per_channel",
-        "other_layers", "only", "skip", "overrides", "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max",
-        "keep_zero", "range_rule", "weight_rounding", "rounding_images", "ranges", "fold",
+        "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "search", "min_bits", "max_bits", "cost",
+        "budget", "static", "bw_bias", "unsigned", "per_channel", "other_layers", "only", "skip", "overrides",
+        "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max", "keep_zero", "range_rule", "weight_rounding",
+        "rounding_images", "ranges", "fold",
     )  # fmt: skip
     defaults = QuantizeOptions(options.model, options.weights)
     given = ((name, getattr(options, name)) for name in names if getattr(options, name) != getattr(defaults, name))

@@ -15,6 +15,7 @@ from ristretto.caffe.weights import Weights
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import BuiltNet, Simulation, build
 from ristretto.numerics.formats import Format
+from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.labels import LabelRule, label_rules
 from ristretto.runtime.session import Session
 
@@ -41,6 +42,8 @@ class Runner:
         errors: values and formats; ``squared_errors`` tells what rounding the one to the other would change.
         simulation: number formats and rounding.
         threads: threads per run; 0 for one per core.
+        diagnose: whether to count what integer arithmetic does.
+        integer: what it did in the batches so far, by layer.
     """
 
     net: NetSpec
@@ -50,6 +53,8 @@ class Runner:
     simulation: Simulation = field(default_factory=Simulation)
     threads: int = 0
     errors: Sequence[tuple[str, Format]] = ()
+    diagnose: bool = False
+    integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[str, Shape], ...], _Loaded] = field(default_factory=dict)
 
     def run(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, TensorStats]]:
@@ -63,6 +68,7 @@ class Runner:
             rule.check(batch)
         built = loaded.built
         names = [*built.fetches.values(), *(name for pair in built.extremes.values() for name in pair)]
+        names += [name for tap in built.taps.values() for name in tap.outputs]
         feeds = {name: batch[blob] for blob, name in built.inputs.items()}
         results = loaded.session.run(feeds, list(dict.fromkeys(names)))
         values = {value: results[name] for value, name in built.fetches.items()}
@@ -70,6 +76,10 @@ class Runner:
             value: TensorStats(float(results[low]), float(results[high]))
             for value, (low, high) in built.extremes.items()
         }
+        for layer, tap in built.taps.items():
+            totals = self.integer.setdefault(layer, TapTotals.of(tap))
+            for name in tap.outputs:
+                totals.add(results[name])
         return values, ranges
 
     def squared_errors(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
@@ -100,6 +110,7 @@ class Runner:
                 extremes=self.measured,
                 errors=self.errors,
                 simulation=self.simulation,
+                diagnose=self.diagnose,
             )
             session = Session(built.model.SerializeToString(), threads=self.threads)
             self._loaded = {key: _Loaded(shapes.values, label_rules(self.net, shapes), built, session)}

@@ -16,6 +16,7 @@ from ristretto.errors import DataError, UsageError
 from ristretto.pipeline.feed import Batch, Feed
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.scorers import Scorer
+from ristretto.pipeline.verdicts import Verdicts
 from ristretto.report.events import BatchDone, Listener, Output, PassDone, PassStarted
 
 
@@ -87,6 +88,7 @@ def run_pass(
     purpose: str,
     listener: Listener,
     scorer: Scorer | None = None,
+    verdicts: Verdicts | None = None,
 ) -> PassResult:
     """Run a number of batches, or with None every image once, and average the outputs over the images.
 
@@ -98,6 +100,7 @@ def run_pass(
         purpose: what the pass is for, for the listener.
         listener: hears every batch.
         scorer: judges the pass in place of a blob; its score becomes one more output.
+        verdicts: judges every image; the runner's outputs include its values.
 
     Raises:
         DataError: there was no image.
@@ -112,6 +115,8 @@ def run_pass(
     for batch in _take(feed, batches):
         values, ranges = runner.run(batch)
         size = _images_in(batch)
+        if verdicts is not None:
+            verdicts.add(values)
         means: dict[str, NDArray[np.float64]] = {
             blob: values[runner.net.finals[blob]].astype(np.float64).ravel() for blob in blobs
         }

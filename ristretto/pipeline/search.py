@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ristretto.caffe.weights import Weights
 from ristretto.decide.choose import minifloat_exp_bits
+from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan import (
     LayerSites,
     QuantPlan,
@@ -20,6 +21,7 @@ from ristretto.errors import UsageError
 from ristretto.numerics.formats import NAMED, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import Role
 from ristretto.pipeline.job import Job
+from ristretto.pipeline.mixed import mixed_search
 from ristretto.pipeline.options import POWER_OF_TWO_ACTIVATIONS_BW
 from ristretto.report.events import LengthsChosen
 from ristretto.report.model import Scored
@@ -37,6 +39,7 @@ class Outcome:
         ladders: what was tried, by group.
         plan: the formats chosen.
         combined: the score of the net with them.
+        mixed: the search for a width of every layer, where it was asked for.
         weights: the weights that belong to the result; None for those of the float net.
     """
 
@@ -44,6 +47,7 @@ class Outcome:
     plan: QuantPlan
     combined: Scored
     weights: Weights | None = None
+    mixed: MixedSearch | None = None
 
 
 def search(job: Job, sites: Sites, baseline: float) -> Outcome:
@@ -64,6 +68,9 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
         if site.group != "other":
             lengths = site.at(shown_bw)
             job.listener(LengthsChosen(name, lengths.input, lengths.output, lengths.params))
+    if options.search == "mixed":
+        mixed, plan, combined = mixed_search(job, sites, baseline)
+        return Outcome({}, plan, combined, job.weights_for(plan), mixed)
     static_bw = None if scheme.static is None else scheme.static.bw
     asked: list[tuple[str, bool, int | None, Callable[[int], Widths]]] = [
         ("conv", _quantized(job, "conv", "params"), options.bw_conv_params, lambda bw: Widths(conv_params=bw)),
@@ -92,7 +99,7 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
     chosen = _chosen_widths(ladders, keep_float=options.preset == "recommended")
     plan = job.candidate(dynamic_fixed_point_plan(sites, chosen, scheme))
     weights = job.weights_for(plan)
-    return Outcome(ladders, plan, job.score(plan, "combined", weights), weights)
+    return Outcome(ladders, plan, job.score(plan, "combined", weights, job.verdicts()), weights)
 
 
 def _quantized(job: Job, group: str | None, *roles: Role) -> bool:
@@ -136,20 +143,22 @@ def _minifloat(job: Job, sites: Sites, baseline: float) -> Outcome:
 
     def evaluate(bw: int) -> float:
         plan = job.candidate(minifloat_plan(sites, Minifloat(exp_bits, bw - 1 - exp_bits)))
-        tried[bw] = plan, job.score(plan, f"minifloat {bw} bit")
+        tried[bw] = plan, job.score(plan, f"minifloat {bw} bit", verdicts=job.verdicts())
         return tried[bw][1].score
 
     ladder = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=widths)
     if ladder.chosen not in tried:
         plan = job.candidate(minifloat_plan(sites, _FLOAT32))
-        tried[ladder.chosen] = plan, job.score(plan, "minifloat 32 bit")
+        tried[ladder.chosen] = plan, job.score(plan, "minifloat 32 bit", verdicts=job.verdicts())
     plan, combined = tried[ladder.chosen]
     return Outcome({"minifloat": ladder}, plan, combined)
 
 
 def _given_minifloat(job: Job, sites: Sites, fmt: Minifloat) -> Outcome:
     plan = job.candidate(minifloat_plan(sites, fmt))
-    return Outcome({"minifloat": Ladder((), fmt.bw)}, plan, job.score(plan, f"minifloat {fmt}"))
+    return Outcome(
+        {"minifloat": Ladder((), fmt.bw)}, plan, job.score(plan, f"minifloat {fmt}", verdicts=job.verdicts())
+    )
 
 
 def _power_of_two(job: Job, sites: Sites) -> Outcome:
@@ -160,4 +169,6 @@ def _power_of_two(job: Job, sites: Sites) -> Outcome:
     plan = job.candidate(power_of_two_plan(sites, weights, bw, options.scheme.static))
     codes = options.exp_max - options.exp_min + 1 + options.keep_zero
     weights_bw = 1 + (codes - 1).bit_length()
-    return Outcome({"weights": Ladder((), weights_bw)}, plan, job.score(plan, "power of two weights"))
+    return Outcome(
+        {"weights": Ladder((), weights_bw)}, plan, job.score(plan, "power of two weights", verdicts=job.verdicts())
+    )

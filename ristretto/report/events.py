@@ -77,13 +77,22 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class HarmsMeasured:
+    """What narrowing a site does to the net's output is known, for ``widths`` widths of each, on ``images`` images."""
+
+    sites: int
+    widths: int
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something that the user should know before trusting the result."""
 
     text: str
 
 
-Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Folded | Warned
+Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Folded | HarmsMeasured | Warned
 Listener = Callable[[Event], None]
 
 

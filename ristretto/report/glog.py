@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from ristretto.decide.confidence import drop_interval
+from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.search import Trial
 from ristretto.report.events import (
     BatchDone,
     DeviceChosen,
     Event,
     Folded,
+    HarmsMeasured,
     LengthsChosen,
     Output,
     PassDone,
@@ -79,6 +82,10 @@ def event_lines(event: Event) -> Iterator[LogLine]:
                 yield LogLine(f"Folded {', '.join(layers)} into {into}.")
             for layer, reason in declined:
                 yield LogLine(f"Kept {layer}: {reason}.")
+        case HarmsMeasured(sites, widths, images):
+            yield LogLine(
+                f"Measured what narrowing does to the output: {sites} sites, {widths} widths, {images} images."
+            )
         case Warned(text):
             yield LogLine(text, severity="W")
 
@@ -92,12 +99,26 @@ def _means(output: Output) -> Iterator[str]:
         yield text
 
 
+def outcome(report: Report) -> str:
+    """The result in one line: both scores, how sure the drop is, and whether the margin is missed."""
+    text = f"score {report.combined.score:g}, float {report.baseline.score:g}"
+    if report.paired is not None:
+        interval = drop_interval(report.paired)
+        ends = f"{100 * interval.low:.2f} to {100 * interval.high:.2f}"
+        text += f" (drop {100 * report.paired.drop:.2f} points, 95 % confidence {ends})"
+    if not report.margin_met:
+        text += f"; the margin of {report.settings.error_margin:g} points is missed"
+    return text
+
+
 def summary_lines(report: Report) -> Iterator[LogLine]:
     """The summary of a job, by its trimming mode.
 
     A group that is not quantized is left out, and a line says so; one whose width was given shows that instead.
     """
-    if report.settings.trimming_mode == "minifloat":
+    if report.mixed is not None:
+        yield from _mixed_summary(report, report.mixed)
+    elif report.settings.trimming_mode == "minifloat":
         yield from _minifloat_summary(report)
     elif report.settings.trimming_mode == "integer_power_of_2_weights":
         yield from _power_of_two_summary(report)
@@ -121,6 +142,19 @@ def _fixed_point_summary(report: Report) -> Iterator[LogLine]:
             yield LogLine(f"{report.ladders[group].chosen}bit {noun}", line)
     yield LogLine(f"Accuracy: {number(report.combined.score)}", 302)
     yield LogLine("Please fine-tune.", 303)
+
+
+def _mixed_summary(report: Report, mixed: MixedSearch) -> Iterator[LogLine]:
+    """The trade-off curve: what each net that was scored costs, and its score."""
+    unit = dict(report.settings.options).get("cost", "weight_bits")
+    yield LogLine("------------------------------")
+    yield LogLine("Mixed precision, mean " + str(unit).replace("_", " ") + ":")
+    yield LogLine(f"Baseline 32bit float: {number(report.baseline.score)}")
+    for item in mixed.scored:
+        chosen = " (chosen)" if mixed.chosen is not None and item.index == mixed.chosen.index else ""
+        yield LogLine(f"{item.point.cost:.2f}: \t{number(item.score)}{chosen}")
+    yield LogLine(f"Accuracy: {number(report.combined.score)}")
+    yield LogLine("Please fine-tune.")
 
 
 def _minifloat_summary(report: Report) -> Iterator[LogLine]:

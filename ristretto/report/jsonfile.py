@@ -6,9 +6,12 @@ import json
 import math
 from typing import Any
 
+from ristretto.decide.confidence import Paired, drop_interval, mcnemar
+from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan_file import layer_to_json
 from ristretto.decide.ranges_file import fitted_to_json, layer_ranges_to_json
 from ristretto.decide.search import Ladder
+from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
 
 
@@ -38,7 +41,9 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         "source_images": report.source_images,
         "baseline": scored_to_json(report.baseline),
         "ladders": {group: _ladder(ladder) for group, ladder in report.ladders.items()},
+        **({} if report.mixed is None else {"mixed": _mixed(report.mixed)}),
         "combined": scored_to_json(report.combined),
+        **({} if report.paired is None else {"paired": _paired(report.paired)}),
         "drop_pct": finite(100 * (report.baseline.score - report.combined.score)),
         "margin_met": report.margin_met,
         "warnings": list(report.warnings),
@@ -67,6 +72,8 @@ def evaluation_to_json(result: Evaluation, version: str) -> dict[str, Any]:
         "source_images": result.source_images,
         **scored_to_json(result.scored),
         "warnings": list(result.warnings),
+        "arithmetic": result.arithmetic,
+        **({"integer_layers": _integer(result.integer_layers)} if result.arithmetic == "integer" else {}),
     }
 
 
@@ -88,6 +95,52 @@ def scored_to_json(scored: Scored) -> dict[str, Any]:
         "images": scored.images,
         "batches": scored.batches,
         "seconds": round(scored.seconds, 3),
+    }
+
+
+def _paired(paired: Paired) -> dict[str, Any]:
+    """What became of single images, and how sure the drop is."""
+    interval = drop_interval(paired)
+    return {
+        "images": paired.images,
+        "lost": paired.lost,
+        "won": paired.won,
+        "drop_interval_pct": [100 * interval.low, 100 * interval.high],
+        "p_value": mcnemar(paired),
+    }
+
+
+def _mixed(mixed: MixedSearch) -> dict[str, Any]:
+    """The trade-off curve: every point of the path with its cost and predicted harm, and the scores that there are."""
+    scores = {item.index: item.score for item in mixed.scored}
+    return {
+        "path": [
+            {"cost": point.cost, "harm": finite(point.harm), **({"score": finite(scores[n])} if n in scores else {})}
+            for n, point in enumerate(mixed.path)
+        ],
+        "chosen": None if mixed.chosen is None else mixed.chosen.index,
+    }
+
+
+def _integer(layers: tuple[IntegerLayer, ...]) -> dict[str, Any]:
+    return {
+        layer.name: {
+            "accumulator_bits": {
+                "needed": layer.bits_needed,
+                "observed": layer.bits_observed,
+                "asked": layer.bits_asked,
+            },
+            "overflows": layer.overflows,
+            "inputs": layer.inputs,
+            "inputs_saturated": layer.inputs_saturated,
+            "outputs": layer.outputs,
+            "outputs_saturated": layer.outputs_saturated,
+            "sqnr_db": finite(layer.sqnr_db),
+            "float32_differs": layer.differing,
+            "float32_proved": layer.proved,
+            "products": layer.products,
+        }
+        for layer in layers
     }
 
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ristretto.decide.choose import IntegerLengths, LayerRanges
+from ristretto.decide.confidence import Paired
+from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan import QuantPlan
 from ristretto.decide.search import Ladder
+from ristretto.report.integer import IntegerLayer
 
 SCHEMA_VERSION = 1
 
@@ -46,6 +52,7 @@ class Scored:
         outputs: every output blob's elements.
         images, batches: how much was run.
         seconds: wall time of the pass.
+        right: for each image whether it was right; None where the score is no plain accuracy.
     """
 
     score: float
@@ -53,6 +60,7 @@ class Scored:
     images: int
     batches: int
     seconds: float
+    right: NDArray[np.bool_] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,8 @@ class Report:
         layers: what was measured of each quantized layer.
         margin_met: whether the combined net holds the margin.
         warnings: signs that the result is not to be trusted.
+        paired: what became of single images, where the score is a plain accuracy.
+        mixed: the search for a width of every layer, where it was asked for.
     """
 
     settings: Settings
@@ -101,6 +111,8 @@ class Report:
     layers: dict[str, LayerReport]
     margin_met: bool
     warnings: tuple[str, ...]
+    paired: Paired | None = None
+    mixed: MixedSearch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,8 @@ class Evaluation:
         source_images: images in the source, or None where it does not know.
         scored: the score.
         warnings: signs that it is not to be trusted.
+        arithmetic: how it was computed.
+        integer_layers: the layers computed on integers.
     """
 
     net: str
@@ -122,3 +136,5 @@ class Evaluation:
     source_images: int | None
     scored: Scored
     warnings: tuple[str, ...]
+    arithmetic: str = "float32"
+    integer_layers: tuple[IntegerLayer, ...] = ()

@@ -231,3 +231,28 @@ def test_wishes_that_make_no_sense(
     assert outcome.status == 2
     assert message in outcome.message
     assert not (tmp_path / "q.prototxt").exists()
+
+
+def test_mixed_precision(capsys: Capture, tmp_path: Path) -> None:
+    flags = ("--search", "mixed", "--error_margin", 2, "--max_bits", 6, "--iterations", "all")
+    outcome = job(capsys, tmp_path, *flags, net="resnet")
+    assert outcome.status == 0, outcome.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    formats = dict(read_plan(build_net(read_prototxt(tmp_path / "q.prototxt"))).layers)
+    widths = {name: fixed(layer.params).bw for name, layer in formats.items()}
+    assert len(set(widths.values())) > 1
+    assert {fixed(layer.input).bw for layer in formats.values()} == {6}
+    path, chosen = report["mixed"]["path"], report["mixed"]["chosen"]
+    assert [point["cost"] for point in path] == sorted((point["cost"] for point in path), reverse=True)
+    assert path[chosen]["score"] == report["combined"]["score"]
+    assert report["combined"]["score"] >= report["baseline"]["score"] - 0.02
+    assert path[chosen]["cost"] < 6
+    assert f"{path[chosen]['cost']:.2f}: \t{report['combined']['score']:g} (chosen)" in outcome.err
+
+
+def test_a_budget_is_kept(capsys: Capture, tmp_path: Path) -> None:
+    flags = ("--search", "mixed", "--budget", 20, "--cost", "mac_bits", "--min_bits", 3, "--max_bits", 5)
+    outcome = job(capsys, tmp_path, *flags)
+    assert outcome.status == 0, outcome.err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert 15 < report["mixed"]["path"][report["mixed"]["chosen"]]["cost"] <= 20

@@ -28,21 +28,18 @@ def _blob(context: LayerContext, value: str, shape: Shape, axis: int) -> str:
 
 def _emit(context: LayerContext, op_type: str) -> list[str]:
     params = conv_params(context.layer, context.input_shapes[0])
-    weights = [context.weight(blob, stem) for blob, stem in zip(context.blobs, ("weight", "bias"), strict=False)]
-    outputs = []
-    for value, shape, output in zip(context.inputs, context.input_shapes, context.output_shapes, strict=True):
-        result = context.op(
-            op_type,
-            _images(context, value, shape, params.axis),
-            *weights,
-            kernel_shape=params.window.kernel,
-            strides=params.window.stride,
-            pads=params.window.pad * 2,
-            dilations=params.window.dilation,
-            group=params.group,
-        )
-        outputs.append(_blob(context, result, output, params.axis))
-    return outputs
+    images = zip(context.inputs, context.input_shapes, strict=True)
+    results = context.linear(
+        op_type,
+        [_images(context, value, shape, params.axis) for value, shape in images],
+        kernel_shape=params.window.kernel,
+        strides=params.window.stride,
+        pads=params.window.pad * 2,
+        dilations=params.window.dilation,
+        group=params.group,
+    )
+    blobs = zip(results, context.output_shapes, strict=True)
+    return [_blob(context, result, shape, params.axis) for result, shape in blobs]
 
 
 @emits("Convolution", "ConvolutionRistretto", *sorted(DEPTHWISE_TYPES))

@@ -16,8 +16,7 @@ def inner_product(context: LayerContext) -> list[str]:
     value = context.inputs[0]
     if (len(shape), params.axis) != (2, 1):
         value = context.op("Flatten", value, axis=params.axis)
-    weights = [context.weight(blob, stem) for blob, stem in zip(context.blobs, ("weight", "bias"), strict=False)]
-    result = context.op("Gemm", value, *weights, transB=0 if params.transpose else 1)
+    result = context.linear("Gemm", [value], transB=0 if params.transpose else 1)[0]
     if params.axis == 0:
         return [context.op("Reshape", result, context.nodes.ints([-1]))]
     if params.axis > 1:
