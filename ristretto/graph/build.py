@@ -17,6 +17,7 @@ from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import NetError
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.integer import LinearLayer, linear_layer
+from ristretto.graph.integer_plain import emit_rounded_once
 from ristretto.graph.integer_taps import LayerTap
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitted_types, emitter_of
@@ -179,8 +180,10 @@ class _Builder:
             rounding=formats.rounding or self.simulation.rounding,
             integer=integer,
         )
-        made = list(emitter(context))
-        if formats.output is not None and integer is None:
+        exact = self.simulation.arithmetic is Arithmetic.INTEGER and integer is None
+        once = emit_rounded_once(context, emitter) if exact else None
+        made = list(emitter(context)) if once is None else once
+        if formats.output is not None and integer is None and once is None:
             # The second top of a Pooling holds places, not values.
             values = made[:1] if layer.type == "Pooling" else made
             made[: len(values)] = [self._quantize(name, formats.output, layer, formats) for name in values]

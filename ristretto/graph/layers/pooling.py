@@ -73,10 +73,7 @@ def emit_average(context: LayerContext, value: str, params: PoolParams, size: Pa
     """
     if params.whole:
         return context.op("GlobalAveragePool", value)
-    if _misses_image(params, size):
-        what = "the last pooling window lies beside the image, where Caffe's average divides by nothing"
-        cure = "make the stride no larger than the kernel, or set round_mode: FLOOR"
-        raise context.layer.view.error(what, cure=cure, field="pooling_param")
+    _require_values(context, params, size)
     overhang = _overhang(params, size)
     pads = (*params.pad, *overhang)
     inside = overhang[0] <= params.pad[0] and overhang[1] <= params.pad[1]
@@ -91,6 +88,44 @@ def emit_average(context: LayerContext, value: str, params: PoolParams, size: Pa
         pads=pads,
         count_include_pad=1 if inside and any(pads) else None,
     )
+
+
+def _require_values(context: LayerContext, params: PoolParams, size: Pair) -> None:
+    if _misses_image(params, size):
+        what = "the last pooling window lies beside the image, where Caffe's average divides by nothing"
+        cure = "make the stride no larger than the kernel, or set round_mode: FLOOR"
+        raise context.layer.view.error(what, cure=cure, field="pooling_param")
+
+
+def emit_average_of_doubles(context: LayerContext, value: str, params: PoolParams, size: Pair) -> str:
+    """Append the average pooling of float64 values, which onnxruntime has none for: a sum, and one division by what
+    Caffe counts.
+    """  # fmt: skip
+    nodes = context.nodes
+    if params.whole:
+        total = nodes.op("ReduceSum", value, nodes.ints([2, 3]), keepdims=1)
+        return nodes.op("Div", total, nodes.constant(np.asarray(size[0] * size[1], np.float64)))
+    _require_values(context, params, size)
+    sides = nodes.ints([0, 0, *params.pad, 0, 0, *_overhang(params, size)])
+    total = nodes.op("Pad", value, sides, nodes.constant(np.zeros((), np.float64)))
+    counts = np.ones((1, 1), np.float64)
+    columns = zip(params.output(size), params.kernel, params.stride, params.pad, size, strict=True)
+    for axis, (windows, kernel, stride, pad, length) in enumerate(columns):
+        total = _sum_of_windows(context, total, axis + 2, windows, kernel, stride)
+        starts = np.arange(windows) * stride - pad
+        inside = np.minimum(starts + kernel, length + pad) - starts
+        counts = counts * np.expand_dims(inside, 1 - axis)
+    return nodes.op("Div", total, nodes.constant(counts))
+
+
+def _sum_of_windows(context: LayerContext, value: str, axis: int, windows: int, kernel: int, stride: int) -> str:
+    """The sums of windows along one axis."""
+    nodes, total = context.nodes, ""
+    for place in range(kernel):
+        bounds = (place, place + (windows - 1) * stride + 1, axis, stride)
+        part = nodes.op("Slice", value, *(nodes.ints([bound]) for bound in bounds))
+        total = nodes.op("Add", total, part) if total else part
+    return total
 
 
 def _stochastic(context: LayerContext, value: str, params: PoolParams, size: Pair) -> str:
