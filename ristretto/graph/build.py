@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 import ristretto.graph.layers  # noqa: F401  (registers the emitters)
@@ -15,6 +17,7 @@ from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.parameters import Blobs
 from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import NetError
+from ristretto.graph.double import in_double
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.integer import LinearLayer, linear_layer
 from ristretto.graph.integer_plain import emit_rounded_once
@@ -116,6 +119,8 @@ def build(
     counted = builder.counted(wanted)
     doubles = [name for tap in counted.values() for name in tap.outputs]
     model, inputs = builder.model(list(dict.fromkeys(wanted)), doubles)
+    if builder.double:
+        model = in_double(model)
     return BuiltNet(model, inputs, fetches, taps, lost, counted)
 
 
@@ -130,7 +135,8 @@ class _Builder:
         self.weights = weights
         self.simulation = simulation
         self.taps: dict[str, LayerTap] | None = {} if diagnose else None
-        self.nodes = NodeList()
+        self.double = simulation.arithmetic is Arithmetic.FLOAT64
+        self.nodes = NodeList(double=self.double)
         self.current: dict[str, str] = {}
         self.memory: dict[str, list[str]] = {}
         self.fed: dict[str, str] = {}
@@ -235,7 +241,10 @@ class _Builder:
     def _rounded_weights(self, number: int, formats: LayerFormats) -> Blobs:
         rounding = formats.rounding or self.simulation.rounding
         rng = np.random.default_rng([self.simulation.seed, number])
-        return rounded_blobs(self.net.layers[number], self.weights[number], formats, rounding, rng)
+        blobs = self.weights[number]
+        if self.double:
+            blobs = tuple(cast(NDArray[np.float32], blob.astype(np.float64)) for blob in blobs)
+        return rounded_blobs(self.net.layers[number], blobs, formats, rounding, rng)
 
     def fetch(self, value: str) -> str:
         """The name of a model output that holds a value at the end of the forward pass."""

@@ -16,10 +16,12 @@ OPSET = 17
 class NodeList:
     """Collects nodes and initializers and hands out value names that are unique within the model.
 
-    Constants of equal dtype, shape and bytes share one initializer when they are small.
+    Constants of equal dtype, shape and bytes share one initializer when they are small. With ``double`` the constants
+    are float64, for a model that ``graph.double`` turns into float64.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, double: bool = False) -> None:
+        self.double = double
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._taken: set[str] = set()
@@ -58,6 +60,8 @@ class NodeList:
     def constant(self, array: NDArray[Any], stem: str = "const") -> str:
         """Append an initializer and return its name; a small one that is there already is used again."""
         data = np.ascontiguousarray(array).reshape(np.shape(array))
+        if self.double and data.dtype == np.float32:
+            data = data.astype(np.float64)
         if data.nbytes > 256:
             return self._append(data, self.unique(stem))
         key = (data.dtype.str, data.shape, data.tobytes())
@@ -72,8 +76,8 @@ class NodeList:
         return name
 
     def floats(self, values: float | Sequence[float]) -> str:
-        """A float32 constant: a scalar, or a vector."""
-        return self.constant(np.asarray(values, np.float32))
+        """A constant of the model's float type: a scalar, or a vector."""
+        return self.constant(np.asarray(values, np.float64 if self.double else np.float32))
 
     def ints(self, values: int | Sequence[int]) -> str:
         """An int64 constant: a scalar, or a vector (shapes, axes, starts)."""

@@ -13,6 +13,9 @@ from ristretto.errors import NetError
 Array = NDArray[np.float32]
 
 
+_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+
+
 class Session:
     """A loaded model that maps named arrays to named arrays."""
 
@@ -28,6 +31,7 @@ class Session:
         options.log_severity_level = 3
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.inputs = tuple(item.name for item in self._session.get_inputs())
+        self._types = {item.name: np.dtype(_TYPES[item.type]) for item in self._session.get_inputs()}
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Run the model once.
@@ -36,7 +40,7 @@ class Session:
             feeds: an array for each of the model's inputs; what is not an input is left out.
             outputs: the outputs wanted.
         """
-        given = {name: np.asarray(feeds[name], np.float32, order="C") for name in self.inputs}
+        given = {name: np.asarray(feeds[name], self._types[name], order="C") for name in self.inputs}
         try:
             results = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's own classes are not public

@@ -20,6 +20,7 @@ from ristretto.caffe.shapes import NetShapes, infer_shapes
 from ristretto.caffe.textproto import parse
 from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.numerics.arithmetic import Arithmetic
 from ristretto.runtime.session import Session
 
 Array = NDArray[np.float32]
@@ -42,6 +43,8 @@ class Case:
         phase: TEST or TRAIN.
         blobs: the weights; random ones of the shapes that the shape rule names where not given.
         tolerance: largest difference allowed, relative to the largest expected value (float32 sums round).
+        double: the same in float64, where numbers of the prototxt may still be float32 (1e-6); 0 for a layer that has
+            no float64 form.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Case:
     phase: str = "TEST"
     blobs: Arrays | None = None
     tolerance: float = 1e-5
+    double: float = 1e-10
 
 
 def cases(*items: Case) -> pytest.MarkDecorator:
@@ -106,11 +110,13 @@ def _lower(layer: str, shapes: Sequence[Shape], tops: int, *, run: bool) -> None
         build_layer(net, inferred, tuple(np.zeros(shape, np.float32) for shape in inferred.layers[-1].blobs))
 
 
-def build_layer(net: NetSpec, shapes: NetShapes, blobs: Arrays, seed: int = 0) -> BuiltNet:
+def build_layer(
+    net: NetSpec, shapes: NetShapes, blobs: Arrays, seed: int = 0, arithmetic: Arithmetic = Arithmetic.FLOAT32
+) -> BuiltNet:
     """Lower the net around a layer."""
     weights = [() for _ in net.layers[:-1]] + [blobs]
     outputs = [net.finals[top] for top in net.layers[-1].tops]
-    return build(net, shapes, weights, outputs=outputs, simulation=Simulation(seed=seed))
+    return build(net, shapes, weights, outputs=outputs, simulation=Simulation(seed=seed, arithmetic=arithmetic))
 
 
 def run_model(built: BuiltNet, feeds: Mapping[str, Array]) -> list[Array]:
@@ -139,12 +145,14 @@ def blobs_of(case: Case, shapes: LayerShapes) -> Arrays:
     return tuple(rng.standard_normal(shape, dtype=np.float32) for shape in shapes.blobs)
 
 
-def run_case(case: Case, seed: int = 0) -> tuple[list[Array], Arrays, Arrays]:
+def run_case(
+    case: Case, seed: int = 0, arithmetic: Arithmetic = Arithmetic.FLOAT32
+) -> tuple[list[Array], Arrays, Arrays]:
     """The tops of a case, its bottoms and its blobs."""
     bottoms = bottoms_of(case)
     net, shapes = read(case.layer, [bottom.shape for bottom in bottoms], case.tops, case.phase)
     blobs = blobs_of(case, shapes.layers[-1])
-    built = build_layer(net, shapes, blobs, seed)
+    built = build_layer(net, shapes, blobs, seed, arithmetic)
     feeds = {f"b{number}": bottom for number, bottom in enumerate(bottoms)}
     return run_model(built, feeds), bottoms, blobs
 
@@ -160,12 +168,25 @@ def check(case: Case) -> None:
     for top, wanted, shape in zip(tops, expected, declared, strict=True):
         assert top.shape == shape
         assert_close(top, wanted, case.tolerance)
+    if case.double:
+        check_double(case)
 
 
-def assert_close(actual: Array, wanted: Array, tolerance: float) -> None:
+def check_double(case: Case) -> None:
+    """Run a case in float64, where the tolerance leaves no room for a sum in float32."""
+    tops, bottoms, blobs = run_case(case, arithmetic=Arithmetic.FLOAT64)
+    exact = (tuple(array.astype(np.float64) for array in arrays) for arrays in (bottoms, blobs))
+    expected = case.expected(*exact)  # type: ignore[arg-type]
+    if isinstance(expected, np.ndarray | np.generic | float):
+        expected = [np.asarray(expected)]
+    for top, wanted in zip(tops, expected, strict=True):
+        assert_close(top, wanted, case.double, np.float64)
+
+
+def assert_close(actual: Array, wanted: Array, tolerance: float, dtype: type = np.float32) -> None:
     """Compare shapes, and values relative to the largest finite one."""
     assert actual.shape == np.shape(wanted)
-    assert actual.dtype == np.float32
+    assert actual.dtype == dtype
     scale = float(np.max(np.abs(wanted), initial=0.0, where=np.isfinite(wanted)))
     np.testing.assert_allclose(actual, wanted, rtol=0.0, atol=tolerance * scale)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from ristretto.caffe.catalogue.resizing import interp_params, upsample_scale
 from ristretto.graph.registry import LayerContext, emits
@@ -14,6 +16,10 @@ def upsample(context: LayerContext) -> list[str]:
     if len(context.inputs) == 2:
         return [_unpooled(context)]
     high, wide = upsample_scale(context.layer)
+    if context.nodes.double:
+        height, width = context.input_shapes[0][2:]
+        rows, columns = (np.repeat(np.eye(size), scale, axis=0) for size, scale in ((height, high), (width, wide)))
+        return [_mixed(context, context.inputs[0], rows, columns)]
     return [
         context.op(
             "Resize",
@@ -61,6 +67,8 @@ def interp(context: LayerContext) -> list[str]:
         value = context.op("Slice", value, ints(starts), ints(ends), ints([2, 3]))
     if left == params.size:
         return [value]
+    if context.nodes.double:
+        return [_mixed(context, value, *(_interpolation(*pair) for pair in zip(left, params.size, strict=True)))]
     sizes = context.op("Concat", context.op("Shape", value, start=0, end=2), ints(params.size), axis=0)
     return [
         context.op(
@@ -73,3 +81,16 @@ def interp(context: LayerContext) -> list[str]:
             coordinate_transformation_mode="align_corners",
         )
     ]
+
+
+def _mixed(context: LayerContext, value: str, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> str:
+    """Rows and columns of images replaced by mixtures of them: what Resize does, which knows no float64."""
+    wider = context.op("MatMul", value, context.weight(columns.T, "columns"))
+    return context.op("MatMul", context.weight(rows, "rows"), wider)
+
+
+def _interpolation(size: int, wanted: int) -> NDArray[np.float64]:
+    """The shares (wanted, size) of the old places in the new ones, the first and the last at the corners."""
+    places = np.arange(wanted) * ((size - 1) / (wanted - 1) if wanted > 1 else 0.0)
+    shares: NDArray[np.float64] = np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(size)))
+    return shares
