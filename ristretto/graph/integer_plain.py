@@ -98,10 +98,8 @@ def _double(nodes: NodeList, constant: onnx.TensorProto | None, name: str) -> st
 def _two_slopes(nodes: NodeList, node: onnx.NodeProto, inputs: Sequence[str]) -> None:
     """max(x, 0) + slope * min(x, 0), under the name of the node's output."""
     nothing = nodes.constant(np.zeros((), np.float64))
-    if node.op_type == "LeakyRelu":
-        slope = nodes.constant(np.asarray(node.attribute[0].f, np.float64))
-    else:
-        slope = inputs[1]
+    alpha = [nodes.constant(np.asarray(attribute.f, np.float64)) for attribute in node.attribute]
+    slope = [*inputs[1:], *alpha][0]
     above = nodes.op("Max", inputs[0], nothing)
     below = nodes.op("Mul", nodes.op("Min", inputs[0], nothing), slope)
     nodes.nodes.append(helper.make_node("Add", [above, below], [node.output[0]], name=node.output[0]))

@@ -80,6 +80,8 @@ def emit_tap(
         at: the layer's values.
     """
     nothing = nodes.constant(np.zeros((), np.float64))
+    # An unsigned output stands for a ReLU as well: what it drops below zero is no saturation.
+    scaled = at.scaled if out.signed else nodes.op("Relu", at.scaled)
     outside = [_outside(nodes, value, fmt.min, fmt.max, np.float32) for value in inputs]
     fields = (
         nodes.op("ReduceMin", at.sums, keepdims=0),
@@ -87,10 +89,10 @@ def emit_tap(
         nothing if at.kept is None else _differing(nodes, at.sums, at.kept),
         _total(nodes, outside, nothing),
         _total(nodes, [_size(nodes, value) for value in inputs], nothing),
-        _outside(nodes, at.scaled, out.min_code, out.max_code, np.float64),
+        _outside(nodes, scaled, out.min_code, out.max_code, np.float64),
         _size(nodes, at.result),
-        nodes.op("ReduceSumSquare", at.scaled, keepdims=0),
-        nodes.op("ReduceSumSquare", nodes.op("Sub", at.scaled, at.codes), keepdims=0),
+        nodes.op("ReduceSumSquare", scaled, keepdims=0),
+        nodes.op("ReduceSumSquare", nodes.op("Sub", scaled, at.codes), keepdims=0),
         nothing if at.simulated is None else _differing(nodes, at.result, at.simulated),
     )
     one = nodes.ints([1])

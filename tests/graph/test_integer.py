@@ -17,7 +17,6 @@ from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.textproto import parse
 from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Simulation, build
-from ristretto.graph.digits import FLOAT32_EXACT, Digits, convolution_sums, plan_digits, split_codes, transposed_sums
 from ristretto.graph.integer_taps import TAP_FIELDS
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic, Overflow
 from ristretto.numerics.formats import NAMED, ChannelFixedPoint, DynamicFixedPoint, Format, PowerOfTwo
@@ -120,6 +119,7 @@ class Expected:
 
     sums: Objects
     output: Array
+    reach: int
     overflows: int
     saturated: int
 
@@ -136,21 +136,26 @@ def expected(layer: Layer, x: Array, blobs: tuple[Array, ...], simulation: Simul
     fls = tuple(formats.input.fl + fl for fl in lengths)
     codes = formats.input.encode(x, rounding).astype(object)
     sums = exact_sums(layer, codes, w.astype(object))
+    largest = np.full(x.shape, max(-formats.input.min_code, formats.input.max_code), object)
+    reach = exact_sums(layer, largest, abs(w.astype(object)))
     along = (1, -1) + (1,) * (sums.ndim - 2)
     if len(blobs) > 1:
         bias = blobs[1] if formats.bias is None else formats.bias.quantize(blobs[1], rounding)
-        sums = sums + bias_codes(bias, fls, rounding).astype(object).reshape(along)
+        added = bias_codes(bias, fls, rounding).astype(object).reshape(along)
+        sums, reach = sums + added, reach + abs(added)
     kept = accumulate(sums, simulation.accumulator)
     shifts = [fl - formats.output.fl for fl in fls] * (layer.outputs // len(fls))
     columns = [requantize(kept[:, [o]], shift, formats.output, rounding) for o, shift in enumerate(shifts)]
     output = np.ldexp(np.concatenate(columns, 1).astype(np.float64), -formats.output.fl).astype(np.float32)
     saturated = sum(_saturated(kept[:, o], formats.output, shift) for o, shift in enumerate(shifts))
-    return Expected(sums, output, overflows(sums, simulation.accumulator.bw), saturated)
+    return Expected(sums, output, int(reach.max()), overflows(sums, simulation.accumulator.bw), saturated)
 
 
 def _saturated(sums: Objects, fmt: DynamicFixedPoint, shift: int) -> int:
+    """An unsigned format stands for a ReLU as well: what it drops below zero does not count."""
     low, high = (Fraction(code) * Fraction(2) ** shift for code in (fmt.min_code, fmt.max_code))
-    return int(np.sum((sums < low) | (sums > high)))
+    below = (sums < low) if fmt.signed else np.zeros(sums.shape, bool)
+    return int(np.sum(below | (sums > high)))
 
 
 def check(
@@ -170,8 +175,7 @@ def check(
     fmt = simulation.formats["l"].input
     assert isinstance(fmt, DynamicFixedPoint)
     assert tap["inputs_saturated"] == np.sum((x < fmt.min) | (x > fmt.max))
-    magnitude = max(abs(int(wanted.sums.min())), abs(int(wanted.sums.max())))
-    assert magnitude < 1 << (built.taps["l"].bits_needed - 1)
+    assert built.taps["l"].bits_needed == wanted.reach.bit_length() + 1
     simulated = run(built_for(layer, blobs, Simulation(simulation.formats, simulation.rounding)), x)[0]
     assert tap["differing"] == np.sum(simulated != output)
     assert not (built.taps["l"].proved and tap["differing"])
@@ -274,6 +278,21 @@ def test_operands_at_their_greatest(number: int, in_bw: int, w_bw: int) -> None:
     check(layer, x, (weights,), simulation(in_bw, w_bw, wide, shift))
 
 
+@pytest.mark.parametrize(("in_fl", "w_fl", "out_fl"), [(90, 60, 120), (-90, -32, -116), (120, -60, 40), (80, 60, 20)])
+@pytest.mark.parametrize("number", [0, 3, 6])
+def test_scales_near_the_ends_of_float32(number: int, in_fl: int, w_fl: int, out_fl: int) -> None:
+    """Small sums, and scales whose product float32 cannot hold: the simulation loses what integers keep."""
+    layer = no_bias(LAYERS[number])
+    rng = np.random.default_rng(9)
+    codes = [rng.integers(-7, 8, shape).astype(np.float64) for shape in (layer.shape, layer.weights)]
+    x, weights = (np.ldexp(code, -fl).astype(np.float32) for code, fl in zip(codes, (in_fl, w_fl), strict=True))
+    formats = LayerFormats(DynamicFixedPoint(4, in_fl), DynamicFixedPoint(12, out_fl), DynamicFixedPoint(4, w_fl), None)
+    asked = Simulation({"l": formats}, Rounding.TRUNCATE, arithmetic=Arithmetic.INTEGER)
+    built, tap = check(layer, x, (weights,), asked)
+    assert built.taps["l"].proved == (in_fl == 120)
+    assert tap["differing"] > 0 or in_fl != -90
+
+
 @pytest.mark.parametrize("overflow", list(Overflow))
 def test_an_accumulator_one_bit_short(overflow: Overflow) -> None:
     layer = no_bias(products(20, 5))
@@ -324,6 +343,35 @@ def nodes_of(built: BuiltNet) -> list[object]:
     return list(built.model.graph.node)
 
 
+def test_two_bottoms_have_the_same_weights_and_are_counted_once() -> None:
+    layer = no_bias(LAYERS[0])
+    rng = np.random.default_rng(12)
+    x, y = (rng.integers(-160, 160, layer.shape).astype(np.float32) for _ in range(2))
+    weights = rng.integers(-99, 99, layer.weights).astype(np.float32)
+    dims = " ".join(f"dim: {length}" for length in layer.shape)
+    head = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {dims} }} }} }}\n'
+        for name in "xy"
+    )
+    text = f'layer {{ name: "l" bottom: "x" bottom: "y" top: "a" top: "b" {layer.text} }}'
+    net = build_net(parse(head + text, "two.prototxt"))
+    asked = simulation(8, 8, out=DynamicFixedPoint(8, -9))
+    wanted = [net.finals[blob] for blob in "ab"]
+    built = build(
+        net, infer_shapes(net, {}), [(), (), (weights,)], outputs=wanted, simulation=asked, diagnose=True
+    )  # fmt: skip
+    taps = built.taps["l"].outputs
+    results = Session(built.model.SerializeToString(), threads=1).run({"x": x, "y": y}, [*wanted, *taps])
+    both = [expected(layer, value, (weights,), asked) for value in (x, y)]
+    for value, one in zip(wanted, both, strict=True):
+        np.testing.assert_array_equal(results[value], one.output)
+    counted = dict(zip(TAP_FIELDS, np.sum([results[tap] for tap in taps], axis=0).tolist(), strict=True))
+    assert (counted["inputs"], counted["outputs"]) == (2 * x.size, sum(one.output.size for one in both))
+    assert counted["inputs_saturated"] == sum(np.sum((value < -128) | (value > 127)) for value in (x, y))
+    assert counted["outputs_saturated"] == sum(one.saturated for one in both)
+    assert sum(len(tensor.dims) == 4 for tensor in built.model.graph.initializer) == 1
+
+
 def test_the_sqnr_of_the_rounding() -> None:
     layer = no_bias(products(20, 5))
     rng = np.random.default_rng(8)
@@ -372,6 +420,7 @@ BYTE = DynamicFixedPoint(8, 4)
         (LayerFormats(BYTE, DynamicFixedPoint(25, 16), BYTE), "its output is 25 bits wide"),
         (LayerFormats(BYTE, BYTE, PowerOfTwo(-60, 0)), "have more than 52 bits as integers"),
         (LayerFormats(DynamicFixedPoint(24, 8), BYTE, PowerOfTwo(-40, 0)), "may need 67 bits"),
+        (LayerFormats(DynamicFixedPoint(24, 8), BYTE, PowerOfTwo(-30, 0)), "may need 57 bits"),
     ],
 )
 def test_what_is_no_integer(formats: LayerFormats, words: str) -> None:
@@ -384,32 +433,3 @@ def test_a_layer_without_formats_stays_float() -> None:
     integer = built_for(layer, blobs, Simulation(arithmetic=Arithmetic.INTEGER), diagnose=True)
     assert integer.model == built_for(layer, blobs, Simulation()).model
     assert not integer.taps
-
-
-@given(st.lists(st.integers(-(2**31), 2**31), min_size=1, max_size=20), st.integers(1, 5), st.integers(1, 12))
-def test_digits_add_up(codes: list[int], count: int, shift: int) -> None:
-    array = np.array(codes)
-    digits = split_codes(array, Digits(count, shift))
-    assert len(digits) == count
-    np.testing.assert_array_equal(sum(digit << (shift * i) for i, digit in enumerate(digits)), array)
-    assert all(np.abs(digit).max() <= 1 << (shift - 1) for digit in digits[:-1])
-
-
-@pytest.mark.parametrize(("largest", "bits", "products"), [(128, 8, 1), (255, 8, 1), (2**15, 8, 2), (2**15, 16, 4)])
-def test_plans_need_few_products(largest: int, bits: int, products: int) -> None:
-    """288 products a sum, as in a 3 x 3 convolution of 32 channels, weights as they are in nets."""
-    weights = np.random.default_rng(1).normal(0, 2.0 ** (bits - 3), (16, 288)).round().astype(np.int64)
-    plan = plan_digits(largest, weights, convolution_sums)
-    assert plan is not None
-    assert plan.products == products
-    parts = split_codes(weights, plan.weights)
-    worst = max(int(convolution_sums(np.abs(part)).max()) for part in parts)
-    digit = largest if plan.inputs.count == 1 else max(1 << (plan.inputs.shift - 1), largest >> plan.inputs.shift)
-    assert worst * digit <= FLOAT32_EXACT
-
-
-def test_a_stride_divides_the_products_of_a_transposed_convolution() -> None:
-    weights = np.ones((3, 2, 4, 4), np.int64)
-    assert transposed_sums(1, (1, 1), (1, 1))(weights).max() == 48
-    assert transposed_sums(1, (2, 2), (1, 1))(weights).max() == 12
-    assert transposed_sums(1, (2, 2), (2, 1))(weights).max() == 24

@@ -98,9 +98,7 @@ def _require_values(context: LayerContext, params: PoolParams, size: Pair) -> No
 
 
 def emit_average_of_doubles(context: LayerContext, value: str, params: PoolParams, size: Pair) -> str:
-    """Append the average pooling of float64 values, which onnxruntime has none for: a sum, and one division by what
-    Caffe counts.
-    """  # fmt: skip
+    """Append the same on float64 values, for which onnxruntime has no pooling: a sum, divided once."""
     nodes = context.nodes
     if params.whole:
         total = nodes.op("ReduceSum", value, nodes.ints([2, 3]), keepdims=1)
