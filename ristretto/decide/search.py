@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 LADDER = (16, 8, 4, 2, 1)
 """The bit-widths that the original tries, widest first."""
@@ -58,6 +58,23 @@ def descend(
             break
         chosen = bw
     return Ladder(tuple(trials), chosen)
+
+
+def widest_loss(ladders: Mapping[str, Ladder]) -> str | None:
+    """The group that lost most at its chosen width, of those that were tried at a wider one too; None if none was."""
+    lost = {
+        group: trial.score
+        for group, ladder in ladders.items()
+        for trial in ladder.trials
+        if trial.bw == ladder.chosen and widened(ladder) is not ladder
+    }
+    return min(lost, key=lambda group: lost[group]) if lost else None
+
+
+def widened(ladder: Ladder) -> Ladder:
+    """A ladder with the next wider width of those tried chosen; the same where there is none."""
+    wider = [trial.bw for trial in ladder.trials if trial.bw > ladder.chosen]
+    return replace(ladder, chosen=min(wider)) if wider else ladder
 
 
 def holds(score: float, baseline: float, margin: float) -> bool:

@@ -16,14 +16,14 @@ from ristretto.decide.plan import (
     minifloat_plan,
     power_of_two_plan,
 )
-from ristretto.decide.search import FALLBACK_BW, Ladder, descend
+from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds, widened, widest_loss
 from ristretto.errors import UsageError
 from ristretto.numerics.formats import NAMED, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import Role
 from ristretto.pipeline.job import Job
 from ristretto.pipeline.mixed import mixed_search
 from ristretto.pipeline.options import POWER_OF_TWO_ACTIVATIONS_BW
-from ristretto.report.events import LengthsChosen
+from ristretto.report.events import LengthsChosen, Widened
 from ristretto.report.model import Scored
 
 Sites = dict[str, LayerSites]
@@ -96,10 +96,22 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
             return job.score(plan, f"{group} {bw} bit", weights).score
 
         ladders[group] = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=options.ladder)
-    chosen = _chosen_widths(ladders, keep_float=options.preset == "recommended")
-    plan = job.candidate(dynamic_fixed_point_plan(sites, chosen, scheme))
-    weights = job.weights_for(plan)
-    return Outcome(ladders, plan, job.score(plan, "combined", weights, job.verdicts()), weights)
+    keep_float = options.preset == "recommended"
+
+    def combine(ladders: dict[str, Ladder]) -> Outcome:
+        plan = job.candidate(dynamic_fixed_point_plan(sites, _chosen_widths(ladders, keep_float=keep_float), scheme))
+        weights = job.weights_for(plan)
+        return Outcome(ladders, plan, job.score(plan, "combined", weights, job.verdicts()), weights)
+
+    outcome = combine(ladders)
+    while options.preset == "recommended" and not holds(outcome.combined.score, baseline, options.error_margin / 100):
+        lost = widest_loss(ladders)
+        if lost is None:
+            break
+        ladders = {**ladders, lost: widened(ladders[lost])}
+        job.listener(Widened(lost, ladders[lost].chosen))
+        outcome = combine(ladders)
+    return outcome
 
 
 def _quantized(job: Job, group: str | None, *roles: Role) -> bool:

@@ -77,6 +77,14 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class Widened:
+    """All groups together missed the margin, so that one group gets a wider width."""
+
+    group: str
+    bw: int
+
+
+@dataclass(frozen=True, slots=True)
 class HarmsMeasured:
     """What narrowing a site does to the net's output is known, for ``widths`` widths of each, on ``images`` images."""
 
@@ -92,7 +100,7 @@ class Warned:
     text: str
 
 
-Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Folded | HarmsMeasured | Warned
+Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Folded | HarmsMeasured | Widened | Warned
 Listener = Callable[[Event], None]
 
 

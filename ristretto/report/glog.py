@@ -21,6 +21,7 @@ from ristretto.report.events import (
     PassDone,
     PassStarted,
     Warned,
+    Widened,
 )
 from ristretto.report.model import Report
 
@@ -86,6 +87,9 @@ def event_lines(event: Event) -> Iterator[LogLine]:
             yield LogLine(
                 f"Measured what narrowing does to the output: {sites} sites, {widths} widths, {images} images."
             )
+        case Widened(group, bw):
+            nouns = {"conv": "CONV weights get", "fc": "FC weights get", "activations": "layer activations get"}
+            yield LogLine(f"All together miss the margin: {nouns[group]} {bw}bit.")
         case Warned(text):
             yield LogLine(text, severity="W")
 

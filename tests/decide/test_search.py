@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ristretto.decide.search import LADDER, Ladder, Trial, descend, holds
+from ristretto.decide.search import LADDER, Ladder, Trial, descend, holds, widened, widest_loss
 
 
 def walk(scores: dict[int, float], margin: float, **options: int) -> Ladder:
@@ -60,3 +60,16 @@ def test_one_function_for_any_widths() -> None:
 def test_an_error_while_scoring_is_not_swallowed() -> None:
     with pytest.raises(KeyError):
         walk({16: 0.9}, 0.02)
+
+
+def test_the_group_that_lost_most_is_widened_first() -> None:
+    conv = Ladder((Trial(16, 0.99), Trial(8, 0.985), Trial(4, 0.97)), 8)
+    fc = Ladder((Trial(16, 0.99), Trial(8, 0.98)), 8)
+    fixed = Ladder((), 4)
+    ladders = {"conv": conv, "fc": fc, "activations": fixed}
+    assert widest_loss(ladders) == "fc"
+    assert widened(fc).chosen == 16
+    ladders = {**ladders, "fc": widened(fc)}
+    assert widest_loss(ladders) == "conv"
+    assert widened(widened(fc)) == widened(fc)
+    assert widest_loss({"conv": widened(conv), "activations": fixed}) is None
