@@ -14,7 +14,6 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ristretto.errors import NetError
 from ristretto.graph.nodes import NodeList
 
 _FLOAT, _DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
@@ -27,15 +26,13 @@ Rewrite = Callable[[NodeList, Sequence[str], Attributes], str]
 def in_double(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with float64 in place of float32 everywhere, inputs and outputs included.
 
-    Raises:
-        NetError: an operation has no float64 form.
+    What is neither known here nor has a float64 kernel is refused when the model is loaded.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     for tensor in graph.initializer:
-        if tensor.data_type == _FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+        _widen(tensor)
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.elem_type = _DOUBLE
     nodes = NodeList(double=True)
@@ -48,6 +45,12 @@ def in_double(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(nodes.nodes)
     graph.initializer.extend(nodes.initializers)
     return result
+
+
+def _widen(tensor: onnx.TensorProto) -> None:
+    """Make a tensor float64 if it is float32."""
+    if tensor.data_type == _FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
 
 
 def _names(graph: onnx.GraphProto) -> list[str]:
@@ -69,23 +72,32 @@ def _append(nodes: NodeList, node: onnx.NodeProto) -> None:
 
 
 def _converted(nodes: NodeList, node: onnx.NodeProto) -> onnx.NodeProto:
-    """A node whose kernel knows float64, with casts to float64 and bodies converted too."""
-    if node.op_type in _WITHOUT_DOUBLE:
-        layer = node.name.split("/")[0]
-        what = f"the layer cannot be computed in float64: onnxruntime has no such {node.op_type}"
-        raise NetError(what, layer=layer, cure="use --arithmetic float32")
+    """A node whose kernel knows float64: what it makes of itself is float64, and bodies are converted too."""
     converted = onnx.NodeProto()
     converted.CopyFrom(node)
     for attribute in converted.attribute:
         if attribute.name in ("to", "dtype") and attribute.i == _FLOAT:
             attribute.i = _DOUBLE
+        elif attribute.type == onnx.AttributeProto.TENSOR:
+            _widen(attribute.t)
         elif attribute.type == onnx.AttributeProto.GRAPH:
             _convert_body(nodes, attribute.g)
+    given = {attribute.name for attribute in converted.attribute}
+    if node.op_type in _FLOAT_UNLESS_TOLD and _FLOAT_UNLESS_TOLD[node.op_type] not in given:
+        name = _FLOAT_UNLESS_TOLD[node.op_type]
+        value = _DOUBLE if name == "dtype" else numpy_helper.from_array(np.zeros(1))
+        converted.attribute.append(helper.make_attribute(name, value))
     return converted
+
+
+_FLOAT_UNLESS_TOLD = {"RandomUniform": "dtype", "RandomNormal": "dtype", "ConstantOfShape": "value"}
+"""What makes float32 without being given any, unless this attribute says what to make."""
 
 
 def _convert_body(nodes: NodeList, body: onnx.GraphProto) -> None:
     """The body of a loop: its values may have no type, and its constants live in the model around it."""
+    for tensor in body.initializer:
+        _widen(tensor)
     for value in (*body.input, *body.output):
         if value.type.tensor_type.elem_type == _FLOAT:
             value.type.tensor_type.elem_type = _DOUBLE
@@ -95,9 +107,6 @@ def _convert_body(nodes: NodeList, body: onnx.GraphProto) -> None:
     inner, nodes.nodes = nodes.nodes, outer
     del body.node[:]
     body.node.extend(inner)
-
-
-_WITHOUT_DOUBLE = frozenset({"Resize", "MaxRoiPool", "NonMaxSuppression"})
 
 
 def _positions(kernel: Sequence[int]) -> list[tuple[int, ...]]:
@@ -233,7 +242,7 @@ def _average_pool(nodes: NodeList, inputs: Sequence[str], attributes: Attributes
 
     if attributes.get("count_include_pad", 0) or not any(pads):
         return nodes.op("Div", sums(inputs[0]), nodes.floats(float(math.prod(kernel))))
-    ones = nodes.op("Add", nodes.op("Mul", inputs[0], nodes.floats(0.0)), nodes.floats(1.0))
+    ones = nodes.op("Expand", nodes.floats(1.0), nodes.op("Shape", inputs[0]))
     return nodes.op("Div", sums(inputs[0]), sums(ones))
 
 

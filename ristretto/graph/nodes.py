@@ -83,18 +83,28 @@ class NodeList:
         """An int64 constant: a scalar, or a vector (shapes, axes, starts)."""
         return self.constant(np.asarray(values, np.int64))
 
-    def body(self, name: str, inputs: Sequence[str], emit: Callable[[], Sequence[str]]) -> onnx.GraphProto:
+    def body(
+        self, name: str, inputs: Sequence[str], emit: Callable[[], Sequence[str]], *, loop: bool = False
+    ) -> onnx.GraphProto:
         """A subgraph for a Loop or Scan; its constants live in the model around it.
 
         Args:
             name: the subgraph's name.
-            inputs: its input values.
+            inputs: its input values, floats.
             emit: appends its nodes and returns its outputs.
+            loop: whether it is for a Loop, where the first two inputs are a number and a condition, and the first
+                output is a condition.
         """
         outer, self.nodes = self.nodes, []
         outputs = emit()
         inner, self.nodes = self.nodes, outer
-        return helper.make_graph(inner, name, [_untyped(value) for value in inputs], [_untyped(v) for v in outputs])
+        number, condition = onnx.TensorProto.INT64, onnx.TensorProto.BOOL
+        given = [_shapeless(value) for value in inputs]
+        made = [_shapeless(value) for value in outputs]
+        if loop:
+            given[:2] = [_shapeless(inputs[0], number), _shapeless(inputs[1], condition)]
+            made[0] = _shapeless(outputs[0], condition)
+        return helper.make_graph(inner, name, given, made)
 
     def rename(self, old: str, new: str, first_node: int) -> None:
         """Give the value made at or after node number ``first_node`` another name."""
@@ -105,5 +115,5 @@ class NodeList:
                         names[position] = new
 
 
-def _untyped(value: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None)
+def _shapeless(value: str, element: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(value, element, None)

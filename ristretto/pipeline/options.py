@@ -258,6 +258,9 @@ def _check_formats(options: QuantizeOptions) -> None:
         )
     if options.search == "mixed":
         _check_mixed(options)
+    elif options.budget is not None or options.cost != "weight_bits":
+        name = "budget" if options.budget is not None else "cost"
+        raise UsageError(f"--{name} means nothing without --search mixed", cure="add it, or leave this out")
     changing = "--fold" if options.fold else "--weight_rounding compensated"
     changes = options.fold or options.weight_rounding == "compensated"
     if changes and options.model_quantized is not None and options.weights_quantized is None:

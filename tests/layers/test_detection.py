@@ -256,7 +256,7 @@ WHOLE = roi_pooling("pooled_h: 1 pooled_w: 1")
     Case("four-axes", WHOLE, roi_pooled(1, 1, 1.0), ((2, 3, 40, 50), REGIONS.reshape(-1, 5, 1, 1))),
 )
 def test_roi_pooling(case: Case) -> None:
-    check(replace(case, double=0))
+    check(case)
 
 
 def test_roi_pooling_complains() -> None:

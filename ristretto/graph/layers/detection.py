@@ -14,6 +14,7 @@ from ristretto.caffe.catalogue.detection import (
     roi_pooling_params,
 )
 from ristretto.graph.fake_quant import emit_round
+from ristretto.graph.layers.detection_double import maxima_of_regions, without_overlaps
 from ristretto.graph.registry import LayerContext, emits
 from ristretto.numerics.rounding import Rounding
 
@@ -51,6 +52,8 @@ def roi_pooling(context: LayerContext) -> list[str]:
     """The maxima of regions cut into bins (rbgirshick/caffe-fast-rcnn roi_pooling_layer.cpp)."""
     params = roi_pooling_params(context.layer)
     regions = context.op("Reshape", context.inputs[1], context.nodes.ints([-1, 5]))
+    if context.nodes.double:
+        return [maxima_of_regions(context, params, regions)]
     return [
         context.op(
             "MaxRoiPool",
@@ -154,6 +157,8 @@ def _out_of_race(context: LayerContext, like: str) -> str:
 def _suppressed(context: LayerContext, params: DetectionParams, boxes: str, scores: str) -> str:
     """Scores (n, classes, priors), of which those stay in the race that no better box overlaps."""
     threshold = _LEAST if params.threshold is None else params.threshold
+    if context.nodes.double:
+        return without_overlaps(context, boxes, scores, params.nms_threshold, threshold, _out_of_race(context, scores))
     chosen = context.op(
         "NonMaxSuppression",
         boxes,
