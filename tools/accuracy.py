@@ -12,11 +12,13 @@ import argparse
 import json
 import os
 import re
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 
 from ristretto.decide.confidence import Paired, drop_interval
@@ -25,6 +27,7 @@ from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.quantize import quantize
 from ristretto.report.model import Report
 
+CALIBRATION_IMAGES = 100
 DOCS = Path(__file__).parents[1] / "docs" / "accuracy.md"
 
 
@@ -38,8 +41,8 @@ class Net:
         golden: the original's run under ``golden/runs``.
         calibration_batches: batches of its TRAIN data to measure ranges on.
         rounding_images: images that compensated rounding looks at.
-        seen: how many of the scored images served for calibration, without their labels: where there is no training
-            data. The scores leave them out.
+        test_data: where there is no training data, the scored images, of which 100 serve for calibration, without their
+            labels. The scores leave them out.
         depthwise: whether it has depthwise convolutions.
     """
 
@@ -49,12 +52,20 @@ class Net:
     golden: str
     calibration_batches: int = 10
     rounding_images: int = 500
-    seen: int = 0
+    test_data: str = ""
     depthwise: bool = False
 
 
 NETS = [
-    Net("LeNet", "lenet_mnist/train_test", "lenet_mnist/lenet_iter_10000", "lenet_dynamic_fixed_point", 1, 64, 100),
+    Net(
+        "LeNet",
+        "lenet_mnist/train_test",
+        "lenet_mnist/lenet_iter_10000",
+        "lenet_dynamic_fixed_point",
+        2,
+        100,
+        "mnist_t10k_lmdb",
+    ),
     Net("CIFAR-10 quick", "cifar10_quick/train_test", "cifar10_quick/cifar10_quick_iter_5000", "cifar10_quick"),
     Net("ResNet-20, in place", "cifar10_resnet20/train_test", "cifar10_resnet20/resnet20", "cifar10_resnet20_in_place"),
     Net(
@@ -69,9 +80,9 @@ NETS = [
         "squeezenet_v1.0/train_val",
         "squeezenet_v1.0/squeezenet_v1.0",
         "squeezenet_100_images",
-        3,
-        96,
+        4,
         100,
+        "imagenet1000_lmdb",
     ),
 ]
 
@@ -88,10 +99,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def measure(net: Net, setting: str, material: Path) -> dict[str, Any]:
     """Run one job and keep what the tables need."""
     models = material / "models"
+    model = models / f"{net.model}.prototxt"
     start = time.perf_counter()
+    if net.test_data:
+        model = with_calibration_data(model, material / "data" / net.test_data, Path(tempfile.mkdtemp()))
     report = quantize(
         QuantizeOptions(
-            models / f"{net.model}.prototxt",
+            model,
             (models / f"{net.weights}.caffemodel",),
             iterations=None,
             calibration_batches=net.calibration_batches,
@@ -101,7 +115,10 @@ def measure(net: Net, setting: str, material: Path) -> dict[str, Any]:
     )
     assert report.baseline.right is not None
     assert report.combined.right is not None
-    before, after = report.baseline.right[net.seen :], report.combined.right[net.seen :]
+    counted = np.ones(report.baseline.images, bool)
+    if net.test_data:
+        counted[spread(report.baseline.images)] = False
+    before, after = report.baseline.right[counted], report.combined.right[counted]
     paired = Paired(len(before), int((before & ~after).sum()), int((after & ~before).sum()))
     return {
         "images": report.baseline.images,
@@ -115,6 +132,26 @@ def measure(net: Net, setting: str, material: Path) -> dict[str, Any]:
         "weight_bits": mean_weight_bits(report, models / f"{net.weights}.caffemodel"),
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def spread(images: int) -> range:
+    """A hundred images from all over a data set, which may be sorted by class."""
+    return range(0, images, images // CALIBRATION_IMAGES)
+
+
+def with_calibration_data(model: Path, source: Path, folder: Path) -> Path:
+    """A copy of a net whose TRAIN data are some images of the TEST data."""
+    with lmdb.open(str(source), readonly=True, lock=False) as whole, whole.begin() as reading:
+        records = [bytes(value) for _, value in reading.cursor()]
+    with lmdb.open(str(folder / "lmdb"), map_size=1 << 30) as some, some.begin(write=True) as writing:
+        for number in spread(len(records)):
+            writing.put(f"{number:08d}".encode(), records[number])
+    layers = re.split(r"(?m)^(?=layer \{)", model.read_text())
+    train = next(number for number, layer in enumerate(layers) if "phase: TRAIN" in layer)
+    layers[train] = re.sub(r'source: "[^"]*"', f'source: "{folder / "lmdb"}"', layers[train])
+    copy = folder / "net.prototxt"
+    copy.write_text("".join(layers))
+    return copy
 
 
 def mean_weight_bits(report: Report, weights_file: Path) -> float:
@@ -198,8 +235,8 @@ def render(results: dict[str, Any], material: Path) -> str:
     lines += [
         "",
         "Ranges and rounding are fitted to images of the training set (CIFAR-10: 1000 for ranges, 500 for rounding).",
-        "Where there is none, LeNet and SqueezeNet, they are fitted to fewer than 100 of the test images without their",
-        "labels, and the first 100 are left out of the scores.",
+        "Where there is none, LeNet and SqueezeNet, they are fitted to 100 of the test images, spread over the set,",
+        "without their labels, and the scores leave these out.",
         "",
     ]
     return "\n".join(lines)
