@@ -11,10 +11,11 @@ The same jobs as on the command line, as functions:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ristretto.errors import RistrettoError
+from ristretto.errors import RistrettoError, UsageError
 from ristretto.version import VERSION
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def run(
     blobs: Sequence[str] | None = None,
     batch: int = 0,
     **options: Any,
-) -> dict[str, NDArray[np.float32]]:
-    """Run one batch through a net and return its blobs by name.
+) -> dict[str, NDArray[np.floating]]:
+    """Run one batch through a net and return its blobs by name: float32, or with ``arithmetic="float64"`` that.
 
     Args:
         model: the prototxt.
@@ -108,7 +109,7 @@ def _paths(weights: PathLike | Sequence[PathLike]) -> tuple[Path, ...]:
 
 
 def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
-    """Options whose paths may be given as strings."""
+    """Options whose paths and choices may be given as strings."""
     named = (
         "model_quantized",
         "weights_quantized",
@@ -123,4 +124,19 @@ def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
     if "plugins" in given:
         plugins = given["plugins"]
         given["plugins"] = tuple(map(str, [plugins] if isinstance(plugins, (str, Path)) else plugins))
+    for name in {"arithmetic", "rounding"} & given.keys():
+        given[name] = _choice(name, given[name])
     return given
+
+
+def _choice(name: str, value: str) -> Enum:
+    """The choice that a string stands for: elsewhere choices are told apart by identity, which no string has."""
+    from ristretto.numerics.arithmetic import Arithmetic
+    from ristretto.numerics.rounding import Rounding
+
+    kinds: dict[str, type[Enum]] = {"arithmetic": Arithmetic, "rounding": Rounding}
+    try:
+        return kinds[name](value)
+    except ValueError:
+        cure = f"use {', '.join(str(choice.value) for choice in kinds[name])}"
+        raise UsageError(f"{name} cannot be {value!r}", cure=cure) from None

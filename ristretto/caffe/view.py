@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -230,9 +231,9 @@ class View:
         try:
             if bare in ("inf", "infinity", "nan"):
                 return sign * float(bare)
-            if bare.startswith("0x"):
-                return sign * float.fromhex(bare)
-            return sign * float(bare.removesuffix("f"))
+            number = float.fromhex(bare) if bare.startswith("0x") else float(bare.removesuffix("f"))
+            # As protobuf stores it, and as defaults come: a Net<double> of the original computes with 0.1f too.
+            return sign * (ctypes.c_float(number).value if field.cpp_type == FieldDescriptor.CPPTYPE_FLOAT else number)
         except (ValueError, OverflowError):
             what = f"{field.name} needs a number, not '{node.text}'"
             raise self._bad(node, what, "write a number") from None

@@ -98,12 +98,12 @@ class NodeList:
         outer, self.nodes = self.nodes, []
         outputs = emit()
         inner, self.nodes = self.nodes, outer
-        number, condition = onnx.TensorProto.INT64, onnx.TensorProto.BOOL
         given = [_shapeless(value) for value in inputs]
         made = [_shapeless(value) for value in outputs]
         if loop:
-            given[:2] = [_shapeless(inputs[0], number), _shapeless(inputs[1], condition)]
-            made[0] = _shapeless(outputs[0], condition)
+            kinds = (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+            given[:2] = [helper.make_tensor_value_info(*pair, ()) for pair in zip(inputs, kinds, strict=False)]
+            made[0] = helper.make_tensor_value_info(outputs[0], kinds[1], ())
         return helper.make_graph(inner, name, given, made)
 
     def rename(self, old: str, new: str, first_node: int) -> None:
@@ -115,5 +115,5 @@ class NodeList:
                         names[position] = new
 
 
-def _shapeless(value: str, element: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(value, element, None)
+def _shapeless(value: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None)

@@ -22,10 +22,11 @@ class LayerContext:
 
     Attributes:
         layer: the layer, with its typed parameters behind ``layer.view``.
-        inputs: ONNX value names of the bottoms (float32, as all Caffe blobs are: labels too).
+        inputs: ONNX value names of the bottoms (float32, as all Caffe blobs are: labels too). Where ``nodes.double`` is
+            set the model is made float64 afterwards: write it as if for float32.
         input_shapes, output_shapes: Caffe's shapes of bottoms and tops.
-        blobs: the layer's weights, float32, already in their number formats and of the shapes that the shape rule
-            promised.
+        blobs: the layer's weights, float32 (float64 with ``nodes.double``), already in their number formats and of the
+            shapes that the shape rule promised.
         nodes: where to append ONNX nodes.
         seed: for layers that draw random numbers.
         formats, rounding: the layer's number formats, for the one type that rounds inside (bottoms, weights and tops

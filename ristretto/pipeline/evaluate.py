@@ -134,7 +134,7 @@ def evaluate(
     )
 
 
-def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0) -> dict[str, NDArray[np.float32]]:
+def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0) -> dict[str, NDArray[np.floating]]:
     """Run one batch through a net.
 
     Args:
@@ -143,7 +143,7 @@ def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 
         batch: number of the batch to read from the net's own data, from 0.
 
     Returns:
-        what each blob holds after the forward pass.
+        what each blob holds after the forward pass: float32, or float64 if that is the arithmetic.
 
     Raises:
         RistrettoError: a user's mistake.

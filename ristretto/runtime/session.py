@@ -61,7 +61,7 @@ class Session:
 
 def _refused(error: Exception) -> NetError:
     """What onnxruntime says when it loads a model, with the layer where it names a node."""
-    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", str(error).splitlines()[0]) if str(error) else "no reason given"
+    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", str(error).partition("\n")[0])
     node = _AT_NODE.search(reason)
-    cure = "float64 has fewer operations than float32; if the layer is a plug-in's, use others there"
+    cure = "if the layer is a plug-in's, let it use other nodes; for float64 there are fewer than for float32"
     return NetError(f"onnxruntime does not take the net: {reason}", layer=node[1] if node else "", cure=cure)

@@ -7,6 +7,7 @@ import math
 import struct
 from typing import Any
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
@@ -115,7 +116,14 @@ def test_integers(text: str, value: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1.0), ("-1.5e-3f", -0.0015), ("inf", math.inf), ("-Infinity", -math.inf), ("0x10", 16.0), ("5.", 5.0)],
+    [
+        ("1", 1.0),
+        ("-1.5e-3f", -0.001500000013038516),
+        ("inf", math.inf),
+        ("-Infinity", -math.inf),
+        ("0x10", 16.0),
+        ("5.", 5.0),
+    ],
 )
 def test_numbers(text: str, value: float) -> None:
     assert layer(f"power_param {{ scale: {text} }}").child("power_param").number("scale") == value
@@ -125,9 +133,19 @@ def test_not_a_number_is_a_number() -> None:
     assert math.isnan(layer("power_param { scale: nan }").child("power_param").number("scale"))
 
 
-@given(st.floats(allow_nan=False))
+@given(st.floats(allow_nan=False, width=32))
 def test_every_float_reads_back(value: float) -> None:
     assert layer(f"power_param {{ scale: {value!r} }}").child("power_param").number("scale") == value
+
+
+@given(st.floats(allow_nan=False))
+def test_a_float_field_holds_the_nearest_float32(value: float) -> None:
+    """As in protobuf: what is too large is infinite, and a default is rounded like what is written."""
+    with np.errstate(over="ignore"):
+        nearest = float(np.float32(value))
+    assert layer(f"power_param {{ scale: {value!r} }}").child("power_param").number("scale") == nearest
+    written, silent = (layer(f"batch_norm_param {{ {eps} }}").child("batch_norm_param") for eps in ("eps: 1e-5", ""))
+    assert written.number("eps") == silent.number("eps")
 
 
 @given(st.integers(-(2**70), 2**70))

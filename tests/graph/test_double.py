@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from ristretto.caffe.weights import LayerWeights, write_caffemodel
 from ristretto.errors import NetError
 from ristretto.numerics.arithmetic import Arithmetic
 from ristretto.numerics.formats import DynamicFixedPoint
+from ristretto.pipeline import plugins
+from ristretto.pipeline.plugins import registrations_undone_on_error
 from tests.cli.runner import MODELS
 from tests.cli.runner import ristretto as program
 
@@ -21,7 +25,7 @@ WIDE = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 64 dim: 9 dim: 9 } } }
 layer {
   name: "conv" type: "ConvolutionRistretto" bottom: "x" top: "y"
-  convolution_param { num_output: 5 kernel_size: 3 pad: 1 stride: 2 group: %d }
+  convolution_param { num_output: 5 kernel_size: 3 pad: 1 stride: 2 }
   quantization_param {
     bw_layer_in: 16 fl_layer_in: 12 bw_params: 16 fl_params: 14
     bw_layer_out: 32 fl_layer_out: 26 bw_bias: 32 fl_bias: 26
@@ -36,7 +40,7 @@ def test_sums_of_16_bit_products_are_exact(tmp_path: Path) -> None:
     x = rng.normal(size=(2, 64, 9, 9)).astype(np.float32)
     weights = rng.normal(0, 0.1, (5, 64, 3, 3)).astype(np.float32)
     bias = rng.normal(size=5).astype(np.float32)
-    (tmp_path / "net.prototxt").write_text(WIDE % 1)
+    (tmp_path / "net.prototxt").write_text(WIDE)
     write_caffemodel(tmp_path / "w.caffemodel", "n", [LayerWeights("conv", "", (weights, bias))])
     np.savez(tmp_path / "x.npz", x=x)
     codes = np.pad(DynamicFixedPoint(16, 12).encode(x), ((0, 0), (0, 0), (1, 1), (1, 1)))
@@ -74,16 +78,103 @@ def test_the_program_saves_float64_and_scores(capsys: pytest.CaptureFixture[str]
     assert scores[0] == scores[1]
 
 
+def test_scores_are_float64() -> None:
+    """A loss and an accuracy of the same images: what comes after the seventh digit differs."""
+    net = RESNET / "train_val.prototxt", RESNET / "digits_resnet.caffemodel"
+    single, double = (
+        ristretto.evaluate(*net, 1, data_root=MODELS, arithmetic=arithmetic)
+        for arithmetic in (Arithmetic.FLOAT32, Arithmetic.FLOAT64)
+    )
+    assert double.arithmetic == "float64"
+    (loss, *_), (exact, *_) = single.scored.outputs["loss"], double.scored.outputs["loss"]
+    assert loss == pytest.approx(float(np.float32(loss)), rel=1e-14)
+    assert exact != pytest.approx(float(np.float32(exact)), rel=1e-12)
+    assert loss == pytest.approx(exact, rel=1e-5)
+    assert single.scored.outputs["accuracy"] == double.scored.outputs["accuracy"]
+
+
+PLUGIN = """
+import numpy as np
+import onnx
+from ristretto.plugin import LayerContext, LayerShapes, emits, shape_rule
+
+
+@shape_rule("Doubled")
+def doubled_shapes(layer, inputs):
+    return LayerShapes((inputs[0],))
+
+
+@emits("Doubled")
+def doubled(context: LayerContext) -> list[str]:
+    like = context.op("Shape", context.inputs[0])
+    thirds = context.op("ConstantOfShape", like, value=onnx.numpy_helper.from_array(np.float32([1 / 3])))
+    zeros = context.op("ConstantOfShape", like)
+    return [context.op("Add", context.op("Mul", context.inputs[0], thirds), zeros)]
+
+
+@shape_rule("Enlarged")
+def enlarged_shapes(layer, inputs):
+    return LayerShapes((inputs[0],))
+
+
+@emits("Enlarged")
+def enlarged(context: LayerContext) -> list[str]:
+    return [context.op("Resize", context.inputs[0], "", context.nodes.floats([1.0, 1.0, 1.0, 1.0]))]
+"""
+
+
+def plugged(folder: Path, type_name: str, arithmetic: Arithmetic) -> np.ndarray:
+    (folder / "mine.py").write_text(PLUGIN)
+    (folder / "net.prototxt").write_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 4 dim: 4 } } }\n'
+        f'layer {{ name: "block/of/mine" type: "{type_name}" bottom: "x" top: "y" }}\n'
+    )
+    np.savez(folder / "x.npz", x=np.ones((1, 2, 4, 4), np.float32))
+    options = {"inputs": folder / "x.npz", "plugins": [folder / "mine.py"], "arithmetic": arithmetic}
+    return ristretto.run(folder / "net.prototxt", **options)["y"]
+
+
+@pytest.fixture
+def unplugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a plug-in registers is taken away again."""
+    monkeypatch.setattr(plugins, "_loaded", set())
+    with suppress(_UndoError), registrations_undone_on_error():
+        yield
+        raise _UndoError
+
+
+class _UndoError(Exception):
+    pass
+
+
+@pytest.mark.usefixtures("unplugged")
+def test_constants_that_a_plug_in_makes_become_float64(tmp_path: Path) -> None:
+    top = plugged(tmp_path, "Doubled", Arithmetic.FLOAT64)
+    assert top.dtype == np.float64
+    np.testing.assert_array_equal(top, np.full((1, 2, 4, 4), np.float64(np.float32(1 / 3))))
+
+
+@pytest.mark.usefixtures("unplugged")
 def test_a_layer_without_a_float64_form_is_named(tmp_path: Path) -> None:
+    assert plugged(tmp_path, "Enlarged", Arithmetic.FLOAT32).dtype == np.float32
+    with pytest.raises(NetError, match=r"^layer 'block/of/mine': onnxruntime does not take the net: .*Resize"):
+        plugged(tmp_path, "Enlarged", Arithmetic.FLOAT64)
+
+
+def test_infinite_values_go_through_average_pooling(tmp_path: Path) -> None:
+    """Each window alone is infinite, as in float32."""
     (tmp_path / "net.prototxt").write_text(
         """
-layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 dim: 8 dim: 8 } } }
-layer { name: "r" type: "Input" top: "r" input_param { shape { dim: 1 dim: 5 } } }
-layer {
-  name: "regions" type: "ROIPooling" bottom: "x" bottom: "r" top: "y" roi_pooling_param { pooled_h: 2 pooled_w: 2 }
-}
+layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 5 dim: 5 } } }
+layer { name: "p" type: "Pooling" bottom: "x" top: "y" pooling_param { pool: AVE kernel_size: 2 stride: 2 } }
 """
     )
-    np.savez(tmp_path / "x.npz", x=np.ones((1, 2, 8, 8), np.float32), r=np.float32([[0, 0, 0, 4, 4]]))
-    with pytest.raises(NetError, match="layer 'regions': the layer cannot be computed in float64: onnxruntime has no"):
-        ristretto.run(tmp_path / "net.prototxt", inputs=tmp_path / "x.npz", arithmetic=Arithmetic.FLOAT64)
+    x = np.arange(25, dtype=np.float32).reshape(1, 1, 5, 5)
+    x[0, 0, 0, 0] = np.inf
+    np.savez(tmp_path / "x.npz", x=x)
+    single, double = (
+        ristretto.run(tmp_path / "net.prototxt", inputs=tmp_path / "x.npz", arithmetic=arithmetic)["y"]
+        for arithmetic in (Arithmetic.FLOAT32, Arithmetic.FLOAT64)
+    )
+    assert np.isinf(double).sum() == 1
+    np.testing.assert_array_equal(double, single)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from ristretto.graph.double import in_double
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.numerics.formats import NAMED, ChannelFixedPoint, DynamicFixedPoint, Format, Minifloat, PowerOfTwo
@@ -21,7 +22,9 @@ ROUNDINGS = [Rounding.HALF_EVEN, Rounding.HALF_AWAY, Rounding.HALF_UP, Rounding.
 
 
 def run_nodes(x: np.ndarray, fmt: Format, rounding: Rounding, seed: int = 0) -> np.ndarray:
-    nodes = NodeList()
+    """The nodes of a format on values of either float type, in that type."""
+    double = x.dtype == np.float64
+    nodes = NodeList(double=double)
     result = emit_quantize(nodes, "x", fmt, rounding, seed)
     graph = helper.make_graph(
         nodes.nodes,
@@ -31,6 +34,7 @@ def run_nodes(x: np.ndarray, fmt: Format, rounding: Rounding, seed: int = 0) -> 
         nodes.initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    model = in_double(model) if double else model
     return Session(model.SerializeToString(), threads=1).run({"x": x}, [result])[result]
 
 
@@ -117,6 +121,28 @@ def test_equals_the_reference_for_any_format(fmt: Format, rounding: Rounding, se
     bits = np.random.default_rng(seed).integers(0, 2**32, 3000, np.uint32).view(np.float32)
     x = bits[np.isfinite(bits)]
     np.testing.assert_array_equal(run_nodes(x, fmt, rounding), fmt.quantize(x, rounding))
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda rounding: rounding.value)
+def test_equals_the_reference_in_float64(rounding: Rounding) -> None:
+    """Next to every tie by one bit of float64, and beyond all that float32 holds."""
+    rng = np.random.default_rng(5)
+    for fmt in (*FORMATS, *SMALL, DynamicFixedPoint(32, 31), DynamicFixedPoint(25, 0), DynamicFixedPoint(32, 0, False)):
+        with np.errstate(over="ignore"):
+            x = interesting(fmt).astype(np.float64)
+        spread = rng.normal(size=2000) * np.exp2(rng.uniform(-40, 40, 2000))
+        rare = [np.nan, np.inf, -np.inf, 1e300, -1e300, 1e-300, 5e-324]
+        x = np.concatenate([x, np.nextafter(x, np.inf), np.nextafter(x, -np.inf), spread, rare])
+        np.testing.assert_array_equal(run_nodes(x, fmt, rounding), fmt.quantize(x, rounding))
+
+
+@pytest.mark.parametrize("bw", [26, 32])
+def test_wide_formats_have_their_own_ends_in_float64(bw: int) -> None:
+    """float32 has no such greatest code: there the bound is the power of two above it."""
+    fmt, most = DynamicFixedPoint(bw, 0), float(2 ** (bw - 1) - 1)
+    x = np.array([most - 1, most, most + 1, 4 * most])
+    np.testing.assert_array_equal(run_nodes(x, fmt, Rounding.HALF_EVEN), [most - 1, most, most, most])
+    assert run_nodes(x.astype(np.float32), fmt, Rounding.HALF_EVEN)[-1] == most + 1
 
 
 def test_stochastic_rounds_to_a_neighbour_and_keeps_the_mean() -> None:

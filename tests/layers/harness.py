@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -30,6 +31,11 @@ SHARED = Path(__file__).parents[3] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no golden files: {SHARED} is not there")
 
 
+def stored(number: float) -> float:
+    """A number of a prototxt as Caffe's schema stores it: float32, whatever the net computes in."""
+    return float(np.float32(number))
+
+
 @dataclass(frozen=True)
 class Case:
     """One layer, what it is fed and what must come out.
@@ -43,8 +49,7 @@ class Case:
         phase: TEST or TRAIN.
         blobs: the weights; random ones of the shapes that the shape rule names where not given.
         tolerance: largest difference allowed, relative to the largest expected value (float32 sums round).
-        double: the same in float64, where numbers of the prototxt may still be float32 (1e-6); 0 for a layer that has
-            no float64 form.
+        double: the same in float64; 1e-6 where the layer's own constants are float32 numbers.
     """
 
     id: str
@@ -55,7 +60,7 @@ class Case:
     phase: str = "TEST"
     blobs: Arrays | None = None
     tolerance: float = 1e-5
-    double: float = 1e-10
+    double: float = 1e-12
 
 
 def cases(*items: Case) -> pytest.MarkDecorator:
@@ -168,12 +173,14 @@ def check(case: Case) -> None:
     for top, wanted, shape in zip(tops, expected, declared, strict=True):
         assert top.shape == shape
         assert_close(top, wanted, case.tolerance)
-    if case.double:
-        check_double(case)
+    check_double(case)
 
 
 def check_double(case: Case) -> None:
-    """Run a case in float64, where the tolerance leaves no room for a sum in float32."""
+    """Run a case in float64: nothing is float32 on the way, and the tolerance would not let it pass."""
+    net, inferred = read(case.layer, [bottom.shape for bottom in bottoms_of(case)], case.tops, case.phase)
+    built = build_layer(net, inferred, blobs_of(case, inferred.layers[-1]), arithmetic=Arithmetic.FLOAT64)
+    assert_no_float32(built.model.graph)
     tops, bottoms, blobs = run_case(case, arithmetic=Arithmetic.FLOAT64)
     exact = (tuple(array.astype(np.float64) for array in arrays) for arrays in (bottoms, blobs))
     expected = case.expected(*exact)  # type: ignore[arg-type]
@@ -181,6 +188,19 @@ def check_double(case: Case) -> None:
         expected = [np.asarray(expected)]
     for top, wanted in zip(tops, expected, strict=True):
         assert_close(top, wanted, case.double, np.float64)
+
+
+def assert_no_float32(graph: onnx.GraphProto) -> None:
+    """No input, constant, cast or subgraph of a model is float32."""
+    single = onnx.TensorProto.FLOAT
+    assert single not in [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)]
+    assert single not in [tensor.data_type for tensor in graph.initializer]
+    for node in graph.node:
+        for attribute in node.attribute:
+            assert attribute.name not in ("to", "dtype") or attribute.i != single
+            assert attribute.type != onnx.AttributeProto.TENSOR or attribute.t.data_type != single
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                assert_no_float32(attribute.g)
 
 
 def assert_close(actual: Array, wanted: Array, tolerance: float, dtype: type = np.float32) -> None:

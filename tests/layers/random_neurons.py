@@ -17,6 +17,11 @@ from tests.layers.reference import (
 )
 
 
+def float32(number: float) -> float:
+    """A number as Caffe's schema stores it, whatever the net computes in."""
+    return float(np.float32(number))
+
+
 def relu(c: Canvas) -> None:
     slope = c.choose([None, 0.0, 0.25, -0.5, 1.5])
     factor = slope or 0.0
@@ -178,7 +183,7 @@ def softmax_layer(c: Canvas) -> None:
 
 def lrn(c: Canvas) -> None:
     size, alpha, beta = c.choose([None, 1, 3, 7]), c.choose([None, 0.0001, 2.0]), c.choose([None, 0.5, 1.0])
-    n, a, b = size or 5, 1.0 if alpha is None else alpha, 0.75 if beta is None else beta
+    n, a, b = size or 5, 1.0 if alpha is None else float32(alpha), 0.75 if beta is None else beta
     bottom = c.of_rank(4, 4)
     if c.flag():
         k = c.choose([None, 2.0])
@@ -193,7 +198,7 @@ def batch_norm(c: Canvas) -> None:
     bottom = c.of_rank(1, 5)
     channels = bottom.shape[1] if bottom.rank > 1 else 1
     eps = c.choose([None, 0.5])
-    added = 1e-5 if eps is None else eps
+    added = float32(1e-5) if eps is None else eps
     factor = np.array([c.choose([1.0, 999.0, 0.5])], np.float32)
     mean = c.weight(channels) * factor
     variance = (np.abs(c.weight(channels)) + np.float32(0.1)) * factor
@@ -215,7 +220,7 @@ def batch_norm(c: Canvas) -> None:
 def mvn(c: Canvas) -> None:
     bottom = c.of_rank(2, 4)
     variance, across, eps = c.choose([None, True, False]), c.flag(), c.choose([None, 0.5])
-    added = 1e-9 if eps is None else eps
+    added = float32(1e-9) if eps is None else eps
     axes = tuple(range(1 if across else 2, bottom.rank))
 
     def forward(x: Sequence[Array], _: Sequence[Array]) -> list[Result]:
@@ -236,7 +241,7 @@ def normalize(c: Canvas) -> None:
     bottom = c.of_rank(2, 4)
     across, shared, eps = c.choose([None, True, False]), c.flag(), c.choose([None, 2.0])
     axes = (1,) if across is False else tuple(range(1, bottom.rank))
-    added = 1e-10 if eps is None else eps
+    added = float32(1e-10) if eps is None else eps
 
     def forward(x: Sequence[Array], blobs: Sequence[Array]) -> list[Result]:
         scale = blobs[0].reshape(-1, *(1,) * (x[0].ndim - 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ristretto.numerics.arithmetic import Arithmetic
 from tests.layers.harness import Case, cases, check, complaint, layer_text, run_case, shapes_of
 
 
@@ -43,16 +44,18 @@ def test_dummy_data(case: Case) -> None:
     check(case)
 
 
+@pytest.mark.parametrize("arithmetic", [Arithmetic.FLOAT32, Arithmetic.FLOAT64])
 @pytest.mark.parametrize(
     ("filler", "mean", "least", "most"),
     [('type: "uniform" min: 2 max: 4', 3.0, 2.0, 4.0), ('type: "gaussian" mean: -1 std: 0.1', -1.0, -2.0, 0.0)],
 )
-def test_random_dummy_data(filler: str, mean: float, least: float, most: float) -> None:
+def test_random_dummy_data(filler: str, mean: float, least: float, most: float, arithmetic: Arithmetic) -> None:
     case = Case("random", dummy(f"shape {{ dim: 2000 }} data_filler {{ {filler} }}"), lambda *_: 0.0, ())
-    (top,), _, _ = run_case(case, seed=1)
+    (top,), _, _ = run_case(case, 1, arithmetic)
+    assert top.dtype == arithmetic.value
     assert abs(float(top.mean()) - mean) < 0.1
     assert least <= top.min() < top.max() <= most
-    np.testing.assert_array_equal(run_case(case, seed=1)[0][0], top)
+    np.testing.assert_array_equal(run_case(case, 1, arithmetic)[0][0], top)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.layers.harness import Arrays, Case, assert_close, cases, check, complaint, layer_text, run_case
+from ristretto.numerics.arithmetic import Arithmetic
+from tests.layers.harness import (
+    Arrays,
+    Case,
+    assert_close,
+    cases,
+    check,
+    check_double,
+    complaint,
+    layer_text,
+    run_case,
+)
 from tests.layers.reference import Array, places, suppress
 
 
@@ -191,6 +202,19 @@ def test_detection_output(case: Case) -> None:
     """The shape rule cannot know the number of rows, so that values alone are compared."""
     (top,), bottoms, blobs = run_case(case)
     assert_close(top, case.expected(bottoms, blobs), 1e-5)
+    check_double(case)
+
+
+def test_boxes_that_touch_or_have_no_area_stay_in_float64() -> None:
+    """What NonMaxSuppression makes of them in float32 too: they overlap nothing."""
+    boxes = np.array([[0.1, 0.1, 0.3, 0.3], [0.3, 0.1, 0.5, 0.3], [0.2, 0.2, 0.2, 0.2], [0.2, 0.2, 0.2, 0.2]])
+    prior = np.stack([boxes.reshape(-1), np.full(16, 0.1)])[None]
+    scores = np.array([[0.5, 0.9, 0.5, 0.8, 0.5, 0.7, 0.5, 0.6]])
+    case = Case("flat", detection("num_classes: 2"), lambda *_: 0.0, (np.zeros((1, 16)), scores, prior))
+    (single,), _, _ = run_case(case)
+    (double,), _, _ = run_case(case, arithmetic=Arithmetic.FLOAT64)
+    assert double.shape == single.shape == (1, 1, 4, 7)
+    np.testing.assert_allclose(double, single, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -271,19 +295,20 @@ def psroi_pooling(fields: str) -> str:
 
 
 def psroi_pooled(bins: int, scale: float):
-    """In float32 as the source computes, so that bins end at the same pixels."""
+    """In the float type of the net as the source computes, so that bins end at the same pixels."""
 
     def expected(bottoms: Arrays, _: Arrays) -> Array:
         x, regions = bottoms
         top = np.zeros((len(regions), x.shape[1] // bins**2, bins, bins))
-        one = np.float32(scale)
+        real = regions.dtype.type
+        one = real(np.float32(scale))
         for number, (image, *corners) in enumerate(regions.reshape(-1, 5).tolist()):
-            x1, y1 = (np.float32(half_away(corner)) * one for corner in corners[:2])
-            x2, y2 = (np.float32(half_away(corner) + 1) * one for corner in corners[2:])
-            high, wide = (max(side, np.float32(0.1)) / np.float32(bins) for side in (y2 - y1, x2 - x1))
+            x1, y1 = (real(half_away(corner)) * one for corner in corners[:2])
+            x2, y2 = (real(half_away(corner) + 1) * one for corner in corners[2:])
+            high, wide = (max(side, real(0.1)) / real(bins) for side in (y2 - y1, x2 - x1))
             for c, row, column in places(*top.shape[1:]):
-                h0, w0 = math.floor(np.float32(row) * high + y1), math.floor(np.float32(column) * wide + x1)
-                h1, w1 = math.ceil(np.float32(row + 1) * high + y1), math.ceil(np.float32(column + 1) * wide + x1)
+                h0, w0 = math.floor(real(row) * high + y1), math.floor(real(column) * wide + x1)
+                h1, w1 = math.ceil(real(row + 1) * high + y1), math.ceil(real(column + 1) * wide + x1)
                 window = x[
                     int(image), (c * bins + row) * bins + column, max(h0, 0) : max(h1, 0), max(w0, 0) : max(w1, 0)
                 ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of
+from tests.layers.harness import Arrays, Case, cases, check, check_free_batch, complaint, layer_text, shapes_of, stored
 from tests.layers.reference import Array, batch_statistics, normalize_channels, respond_across, respond_within
 
 
@@ -14,19 +14,19 @@ def batch_norm(fields: str = "") -> str:
     return layer_text("BatchNorm", "batch_norm_param", fields)
 
 
-def stored(eps: float = 1e-5):
+def stored_statistics(eps: float = 1e-5):
     """The blobs are sums, and the factor says of how many; of none it makes zeros."""
 
     def expected(bottoms: Arrays, blobs: Arrays) -> Array:
         mean, variance, factor = (blob.astype(np.float64) for blob in blobs)
         scale = 0.0 if factor[0] == 0 else 1.0 / factor[0]
-        return normalize_channels(bottoms[0], mean * scale, variance * scale, eps)
+        return normalize_channels(bottoms[0], mean * scale, variance * scale, stored(eps))
 
     return expected
 
 
 def of_the_batch(eps: float = 1e-5):
-    return lambda bottoms, _: normalize_channels(bottoms[0], *batch_statistics(bottoms[0]), eps)
+    return lambda bottoms, _: normalize_channels(bottoms[0], *batch_statistics(bottoms[0]), stored(eps))
 
 
 def statistics(channels: int, factor: float) -> Arrays:
@@ -37,15 +37,21 @@ def statistics(channels: int, factor: float) -> Arrays:
 
 
 STORED = (
-    Case("images", batch_norm(), stored(), blobs=statistics(6, 1.0)),
-    Case("factor-999", batch_norm(), stored(), blobs=statistics(6, 999.0)),
-    Case("factor-0", batch_norm(), stored(), blobs=(*statistics(6, 1.0)[:2], np.zeros(1, np.float32)), double=1e-6),
-    Case("large-eps", batch_norm("eps: 0.5"), stored(0.5), blobs=statistics(6, 1.0)),
-    Case("rank-2", batch_norm(), stored(), ((5, 3),), blobs=statistics(3, 2.0)),
-    Case("rank-5", batch_norm(), stored(), ((2, 3, 2, 3, 2),), blobs=statistics(3, 2.0)),
-    Case("rank-1", batch_norm(), stored(), ((7,),), blobs=statistics(1, 2.0)),
-    Case("many-channels", batch_norm(), stored(), ((2, 100, 2, 2),), blobs=statistics(100, 1.0)),
-    Case("train-with-stored", batch_norm("use_global_stats: true"), stored(), phase="TRAIN", blobs=statistics(6, 1.0)),
+    Case("images", batch_norm(), stored_statistics(), blobs=statistics(6, 1.0)),
+    Case("factor-999", batch_norm(), stored_statistics(), blobs=statistics(6, 999.0)),
+    Case("factor-0", batch_norm(), stored_statistics(), blobs=(*statistics(6, 1.0)[:2], np.zeros(1, np.float32))),
+    Case("large-eps", batch_norm("eps: 0.5"), stored_statistics(0.5), blobs=statistics(6, 1.0)),
+    Case("rank-2", batch_norm(), stored_statistics(), ((5, 3),), blobs=statistics(3, 2.0)),
+    Case("rank-5", batch_norm(), stored_statistics(), ((2, 3, 2, 3, 2),), blobs=statistics(3, 2.0)),
+    Case("rank-1", batch_norm(), stored_statistics(), ((7,),), blobs=statistics(1, 2.0)),
+    Case("many-channels", batch_norm(), stored_statistics(), ((2, 100, 2, 2),), blobs=statistics(100, 1.0)),
+    Case(
+        "train-with-stored",
+        batch_norm("use_global_stats: true"),
+        stored_statistics(),
+        phase="TRAIN",
+        blobs=statistics(6, 1.0),
+    ),
 )
 
 

@@ -19,7 +19,8 @@ from ristretto.caffe.net import build_net
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.textproto import parse
-from ristretto.graph.build import build
+from ristretto.graph.build import Simulation, build
+from ristretto.numerics.arithmetic import Arithmetic
 from tests.layers import random_net, random_neurons, random_rearranging, random_windows, reference
 from tests.layers.harness import Array, run_model
 from tests.layers.random_net import Canvas, RandomNet, Step
@@ -27,7 +28,7 @@ from tests.layers.random_net import Canvas, RandomNet, Step
 MAKERS = {**random_windows.MAKERS, **random_neurons.MAKERS, **random_rearranging.MAKERS}
 OFTEN = ["Convolution", "Deconvolution", "InnerProduct", "Pooling", "Eltwise", "Concat", "Slice", "Scale"]
 KINDS = [*sorted(MAKERS), *OFTEN * 2]
-TOLERANCE = 1e-5
+TOLERANCES = {Arithmetic.FLOAT32: 1e-5, Arithmetic.FLOAT64: 1e-11}
 
 quiet = settings(
     deadline=None,
@@ -59,7 +60,7 @@ def nets(most: int, last: str | None = None) -> st.SearchStrategy[RandomNet]:
     return st.builds(drawn, st.integers(0, 2**32), numbers, st.just(last))
 
 
-def check(net: RandomNet) -> None:
+def check(net: RandomNet, arithmetic: Arithmetic = Arithmetic.FLOAT32) -> None:
     """Build and run a net and compare all there is to compare."""
     spec = build_net(parse(net.text, "net.prototxt"), NetState("TEST"))
     shapes = infer_shapes(spec, {})
@@ -67,7 +68,7 @@ def check(net: RandomNet) -> None:
     assert shapes.values == expected
     weights = [step.blobs for step in net.steps]
     assert [layer.blobs for layer in shapes.layers] == [tuple(blob.shape for blob in blobs) for blobs in weights]
-    built = build(spec, shapes, weights, outputs=list(expected))
+    built = build(spec, shapes, weights, outputs=list(expected), simulation=Simulation(arithmetic=arithmetic))
     values = dict(zip(built.fetches, run_model(built, net.feeds), strict=True))
     for step in net.steps:
         bottoms = [values[net.version(*item)] for item in zip(step.bottoms, step.reads, strict=True)]
@@ -75,18 +76,18 @@ def check(net: RandomNet) -> None:
         if step.type == "Input":
             np.testing.assert_array_equal(tops[0], net.feeds[step.tops[0]])
         else:
-            compare(step, bottoms, tops)
+            compare(step, bottoms, tops, arithmetic)
 
 
-def compare(step: Step, bottoms: list[Array], tops: list[Array]) -> None:
+def compare(step: Step, bottoms: list[Array], tops: list[Array], arithmetic: Arithmetic) -> None:
     """One layer's tops with the reference's."""
     doubles = [[array.astype(np.float64) for array in arrays] for arrays in (bottoms, step.blobs)]
     with np.errstate(all="ignore"):
         results = step.forward(*doubles)
     for number, (top, wanted) in enumerate(zip(tops, results, strict=True)):
-        assert top.dtype == np.float32
+        assert top.dtype == arithmetic.value
         assert top.shape == wanted.value.shape
-        wrong = ~(np.abs(top - wanted.value) <= wanted.allowed(TOLERANCE))
+        wrong = ~(np.abs(top - wanted.value) <= wanted.allowed(TOLERANCES[arithmetic]))
         if wrong.any():
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
             message = f"{step.text}\ntop {number} at {place}: {top[place]!r}, not {wanted.value[place]!r}"
@@ -102,6 +103,20 @@ def test_random_nets() -> None:
     def run(net: RandomNet) -> None:
         seen.update(step.type for step in net.steps)
         check(net)
+
+    run()
+    assert set(seen) >= set(MAKERS)
+
+
+def test_random_nets_in_float64() -> None:
+    """The same with a tolerance that one sum in float32 would break."""
+    seen: Counter[str] = Counter()
+
+    @settings(quiet, max_examples=300)
+    @given(nets(8))
+    def run(net: RandomNet) -> None:
+        seen.update(step.type for step in net.steps)
+        check(net, Arithmetic.FLOAT64)
 
     run()
     assert set(seen) >= set(MAKERS)

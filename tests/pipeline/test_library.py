@@ -62,3 +62,15 @@ def test_partial_last_batch_counts_by_images(tmp_path: Path) -> None:
 def test_errors_are_one_class() -> None:
     with pytest.raises(ristretto.RistrettoError, match="cannot read the prototxt"):
         ristretto.quantize("gone.prototxt", "gone.caffemodel")
+
+
+def test_choices_are_words_as_on_the_command_line() -> None:
+    net = LENET / "train_val.prototxt", LENET / "digits_lenet.caffemodel"
+    assert ristretto.run(*net, data_root=MODELS, arithmetic="float64")["loss"].dtype == np.float64
+    named, member = (
+        ristretto.run(QUANTIZED, net[1], data_root=MODELS, rounding=rounding)["loss"]
+        for rounding in ("half_even", Rounding.HALF_EVEN)
+    )
+    np.testing.assert_array_equal(named, member)
+    with pytest.raises(ristretto.RistrettoError, match="^arithmetic cannot be 'double'; use float32, float64, integer$"):
+        ristretto.run(*net, data_root=MODELS, arithmetic="double")

@@ -20,9 +20,7 @@ def maxima_of_regions(context: LayerContext, params: RoiPoolingParams, regions: 
     height, width = context.input_shapes[0][2:]
     images, *corners = nodes.ops("Split", regions, count=5, axis=1)
     scale = nodes.floats(params.spatial_scale)
-    left, upper, right, lower = (
-        emit_round(nodes, op("Mul", corner, scale), Rounding.HALF_AWAY) for corner in corners
-    )
+    left, upper, right, lower = (emit_round(nodes, op("Mul", corner, scale), Rounding.HALF_AWAY) for corner in corners)
     all_rows = _bins(context, upper, lower, params.pooled[0], height)
     all_columns = _bins(context, left, right, params.pooled[1], width)
     image, rows, columns = (nodes.unique(stem) for stem in ("image", "rows", "columns"))
@@ -43,7 +41,8 @@ def maxima_of_regions(context: LayerContext, params: RoiPoolingParams, regions: 
 
 def _maxima(context: LayerContext, value: str, inside: str, axis: int) -> str:
     """The maxima along an axis of what is inside."""
-    kept = context.op("Where", context.op("Cast", inside, to=onnx.TensorProto.BOOL), value, context.nodes.floats(_LEAST))
+    counts = context.op("Cast", inside, to=onnx.TensorProto.BOOL)
+    kept = context.op("Where", counts, value, context.nodes.floats(_LEAST))
     return context.op("ReduceMax", kept, axes=[axis], keepdims=0)
 
 
