@@ -129,7 +129,7 @@ def _with_paths(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _choice(name: str, value: str) -> Enum:
+def _choice(name: str, value: object) -> Enum:
     """The choice that a string stands for: elsewhere choices are told apart by identity, which no string has."""
     from ristretto.numerics.arithmetic import Arithmetic
     from ristretto.numerics.rounding import Rounding
