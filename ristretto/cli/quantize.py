@@ -210,9 +210,17 @@ class BiasType(click.ParamType[Any]):
     ),
     click.option(
         "--range_rule",
-        type=click.Choice(["max", "squared_error"]),
-        help="How integer lengths follow from values: by the greatest, as in the original, or by what saturating and "
-        "rounding lose.  [default: squared_error; max in the original's preset]",
+        type=click.Choice(["max", "percentile", "squared_error", "output_error"]),
+        help="How integer lengths follow from values: by the greatest, as in the original; by a percentile; by what "
+        "saturating and rounding lose of them; or of the layer's output.  [default: squared_error; max in the "
+        "original's preset]",
+    ),
+    click.option(
+        "--percentile",
+        type=click.FloatRange(50, 100),
+        default=99.99,
+        show_default=True,
+        help="With that rule: the percentage of values that do not saturate.",
     ),
     click.option("--ranges", type=PATH, metavar="FILE.json", help="Take the ranges of a file or a report."),
     click.option("--save_ranges", type=PATH, metavar="FILE.json", help="Write the ranges, for later jobs."),

@@ -111,11 +111,21 @@ def least_error(errors: Mapping[int, float]) -> int:
     return min(sorted(errors, reverse=True), key=lambda il: errors[il])
 
 
+def shortest_within(shares: Mapping[int, float], allowed: float) -> int:
+    """The shortest integer length with which no more than an allowed share of values saturates, or the longest."""
+    return min((il for il, share in shares.items() if share <= allowed), default=max(shares))
+
+
+def params_candidates(blob: NDArray[np.float32]) -> tuple[int, ...]:
+    """Integer lengths to compare for weights, longest first."""
+    longest = params_il(TensorStats(float(np.min(blob)), float(np.max(blob)))) if blob.size else 1
+    return tuple(range(longest, longest - CANDIDATES, -1))
+
+
 def params_il_by_error(blob: NDArray[np.float32], bw: int) -> int:
     """The integer length with which weights of a width lose least in squared error."""
-    longest = params_il(TensorStats(float(np.min(blob)), float(np.max(blob)))) if blob.size else 1
     errors = {}
-    for il in range(longest, longest - CANDIDATES, -1):
+    for il in params_candidates(blob):
         rounded = DynamicFixedPoint(bw, bw - il).quantize(blob)
         errors[il] = float(np.sum(np.square(rounded - blob, dtype=np.float64)))
     return least_error(errors)

@@ -24,6 +24,9 @@ FC_TYPES = frozenset({"InnerProduct"})
 OTHER_TYPES = frozenset({"BatchNorm", "Scale", "Eltwise", "Concat", "Pooling", "LRN"})
 """Types that the original leaves in float and that are quantized where the user asks for it."""
 
+JOINING_TYPES = frozenset({"Eltwise", "Concat"})
+"""Types with several inputs that share one format."""
+
 _PLUGGED: dict[str, Group] = {}
 
 
@@ -88,6 +91,7 @@ class LayerSites:
         readers: layers whose input format the output takes, since that is where hardware stores it.
         wide: whether something is computed with the output before it is stored, or it leaves the net, so that it stays
             as wide as a float32 can hold.
+        reads_as_stored: whether its inputs have no format of their own.
         fitted: for some widths integer lengths that suit them better.
         fitted_params: the same of the weights.
     """
@@ -101,6 +105,7 @@ class LayerSites:
     has_params: bool = True
     readers: tuple[str, ...] = ()
     wide: bool = False
+    reads_as_stored: bool = False
     fitted: Mapping[int, IntegerLengths] = field(default_factory=dict)
     fitted_params: Mapping[int, int] = field(default_factory=dict)
 
@@ -173,6 +178,10 @@ def plan_of_widths(
         outputs: Format | None = rest
         if bw is not None:
             inputs, outputs = (scheme.static,) * 2 if scheme.static else site.activation_formats(bw)
+        if site.reads_as_stored:
+            if site.wide:
+                continue
+            inputs = None
         params = rest if params_bw is None else _params_format(site, params_bw)
         if not site.has_params:
             params = None
@@ -230,6 +239,9 @@ def power_of_two_plan(
     layers = {}
     for name, site in sites.items():
         inputs, outputs = (static,) * 2 if static else site.activation_formats(bw_activations)
+        if site.reads_as_stored and site.wide:
+            continue
         params = weights if site.has_params else None
-        layers[name] = LayerFormats(inputs, outputs, params, None, in_place=site.group != "other")
+        read_as = None if site.reads_as_stored else inputs
+        layers[name] = LayerFormats(read_as, outputs, params, None, in_place=site.group != "other")
     return QuantPlan(stored_once(layers, sites) if static is None else layers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import onnx
@@ -29,6 +29,8 @@ from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.formats import Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
+
+Measure = Literal["squared_error", "saturated"]
 
 MAX_BYTES = (1 << 31) - (1 << 20)
 
@@ -64,15 +66,34 @@ class Simulation:
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """Some layers of a net, one after the other: what the layers before them made is fed, ``live_values`` of it.
+
+    Attributes:
+        start: number of the first layer.
+        stop: number of the layer after the last; None goes on to the end.
+    """
+
+    start: int = 0
+    stop: int | None = None
+
+
+def live_values(net: NetSpec, start: int, wanted: Iterable[str] = ()) -> tuple[str, ...]:
+    """The values made before a layer that it or later layers read, or that are wanted in the end, in net order."""
+    read = {value for layer in net.layers[start:] for value in layer.inputs} | set(wanted)
+    return tuple(value for layer in net.layers[:start] for value in layer.outputs if value in read)
+
+
+@dataclass(frozen=True, slots=True)
 class BuiltNet:
     """An ONNX model and what to ask it for.
 
     Attributes:
         model: the model.
-        inputs: for each blob to feed the name of the model's input.
+        inputs: for each blob to feed the name of the model's input; in a section of a net, for each value.
         fetches: for each requested value the model's output that holds it.
         extremes: for each tapped value the model's outputs that hold its least and its greatest element.
-        errors: for each rounding asked about the model's output that holds its squared error.
+        errors: for each rounding asked about the model's output that holds what it loses.
         taps: for each layer computed on integers what it needs and where the model says what happened.
     """
 
@@ -92,8 +113,10 @@ def build(
     outputs: Iterable[str],
     extremes: Iterable[str] = (),
     errors: Iterable[tuple[str, Format]] = (),
+    measure: Measure = "squared_error",
     simulation: Simulation | None = None,
     diagnose: bool = False,
+    section: Section | None = None,
 ) -> BuiltNet:
     """Lower a net to ONNX.
 
@@ -103,18 +126,20 @@ def build(
         weights: the blobs of each layer, float, as ``fit_weights`` gives them.
         outputs: the values whose content after the forward pass is wanted.
         extremes: the values whose least and greatest element is wanted (for a float net: where a value is made).
-        errors: values and formats; the sum of squares of what rounding the one to the other would change is wanted.
+        errors: values and formats; what rounding the one to the other would lose is wanted.
+        measure: how that is measured: the sum of squares of what changes, or the share of values out of range.
         simulation: formats and rounding; none for the float net.
         diagnose: whether to count what integer arithmetic does in the layers that the outputs need.
+        section: which layers to lower; none for all of them.
 
     Raises:
         NetError: a layer can be read and not run.
     """
-    builder = _Builder(net, shapes, weights, simulation or Simulation(), diagnose)
+    builder = _Builder(net, shapes, weights, simulation or Simulation(), diagnose, section or Section())
     builder.emit_layers()
     fetches = {value: builder.fetch(value) for value in outputs}
     taps = {value: builder.extremes(value) for value in extremes}
-    lost = {(value, fmt): builder.squared_error(value, fmt) for value, fmt in errors}
+    lost = {(value, fmt): builder.error(value, fmt, measure) for value, fmt in errors}
     wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair), *lost.values()]
     counted = builder.counted(wanted)
     doubles = [name for tap in counted.values() for name in tap.outputs]
@@ -128,12 +153,20 @@ class _Builder:
     """Walks the layers in order and keeps, for every value, the ONNX name that holds it at present."""
 
     def __init__(
-        self, net: NetSpec, shapes: NetShapes, weights: Sequence[Blobs], simulation: Simulation, diagnose: bool
+        self,
+        net: NetSpec,
+        shapes: NetShapes,
+        weights: Sequence[Blobs],
+        simulation: Simulation,
+        diagnose: bool,
+        section: Section,
     ) -> None:
         self.net = net
         self.shapes = shapes
         self.weights = weights
         self.simulation = simulation
+        self.section = section
+        self.rounded = 0
         self.taps: dict[str, LayerTap] | None = {} if diagnose else None
         self.double = simulation.arithmetic is Arithmetic.FLOAT64
         self.nodes = NodeList(double=self.double)
@@ -145,9 +178,15 @@ class _Builder:
                 self.nodes.reserve(value)
 
     def emit_layers(self) -> None:
-        for number, layer in enumerate(self.net.layers):
+        for number, layer in enumerate(self.net.layers[: self.section.stop]):
             self.nodes.enter(layer.name)
-            if layer.type in FED_TYPES:
+            self.rounded = 104_729 * number
+            if number < self.section.start:
+                for value in layer.outputs:
+                    self._feed(value, value)
+                if layer.type in _SHARES_MEMORY:
+                    self._share_memory(layer)
+            elif layer.type in FED_TYPES:
                 for value, blob in zip(layer.outputs, layer.tops, strict=True):
                     self._feed(value, blob)
             else:
@@ -235,7 +274,8 @@ class _Builder:
 
     def _quantize(self, name: str, fmt: Format, layer: LayerSpec, formats: LayerFormats) -> str:
         rounding = formats.rounding or self.simulation.rounding
-        seed = self.simulation.seed + len(self.nodes.nodes) + 1
+        self.rounded += 1
+        seed = self.simulation.seed + self.rounded
         return emit_quantize(self.nodes, name, fmt, rounding, seed)
 
     def _rounded_weights(self, number: int, formats: LayerFormats) -> Blobs:
@@ -261,8 +301,8 @@ class _Builder:
             self.nodes.op("ReduceMax", flat, keepdims=0),
         )
 
-    def squared_error(self, value: str, fmt: Format) -> str:
-        """The name of a scalar output: the squared error of rounding a value as it was made, summed over a sample.
+    def error(self, value: str, fmt: Format, measure: Measure) -> str:
+        """The name of a scalar output: what rounding a value as it was made loses, over a sample.
 
         The sample is every so manieth element, a few thousand of each image; the step is odd, so that it does not keep
         to some columns of an image.
@@ -274,6 +314,10 @@ class _Builder:
         if step > 1:
             ends = (self.nodes.ints([number]) for number in (0, np.iinfo(np.int64).max, 0, step))
             flat = self.nodes.op("Slice", flat, *ends)
+        if measure == "saturated":
+            kept = self.nodes.op("Clip", flat, self.nodes.floats(fmt.min), self.nodes.floats(fmt.max))
+            beyond = self.nodes.op("Not", self.nodes.op("Equal", flat, kept))
+            return self.nodes.op("ReduceMean", self.nodes.op("Cast", beyond, to=onnx.TensorProto.FLOAT), keepdims=0)
         rounded = emit_quantize(self.nodes, flat, fmt, Rounding.HALF_EVEN)
         return self.nodes.op("ReduceSumSquare", self.nodes.op("Sub", flat, rounded), keepdims=0)
 

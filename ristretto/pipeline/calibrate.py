@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.weights import Weights
 from ristretto.decide.choose import LayerRanges, params_il
-from ristretto.decide.plan import OTHER_TYPES, group_of
+from ristretto.decide.plan import JOINING_TYPES, OTHER_TYPES, group_of
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import NetError
 from ristretto.graph.build import Simulation
@@ -31,13 +31,17 @@ class Calibration:
     batches: int
 
 
-def quantizable_layers(net: NetSpec, other_types: Collection[str] = ()) -> list[LayerSpec]:
-    """The layers that are quantized: convolutions, fully connected layers and those of other types that are asked for.
+def quantizable_layers(net: NetSpec, other_types: Collection[str] = (), named: Collection[str] = ()) -> list[LayerSpec]:
+    """The layers that are quantized: convolutions, fully connected layers, those of other types and those named.
 
     Raises:
         NetError: there is none of the first two.
     """
-    layers = [layer for layer in net.layers if group_of(layer.type) is not None or layer.type in other_types]
+    layers = [
+        layer
+        for layer in net.layers
+        if group_of(layer.type) is not None or layer.type in other_types or layer.name in named
+    ]
     if all(group_of(layer.type) is None for layer in layers):
         quantized = any(layer.type.endswith("Ristretto") for layer in net.layers)
         cure = "it is quantized already: give the float net" if quantized else "is it the right net and phase?"
@@ -94,7 +98,7 @@ def with_params(inputs: TensorStats, outputs: TensorStats, layer: LayerSpec, wei
 
 def _read(layer: LayerSpec) -> tuple[str, ...]:
     """The values whose range counts as the input's: the first bottom, of a layer that joins several all of them."""
-    return layer.inputs if layer.type in ("Eltwise", "Concat") else layer.inputs[:1]
+    return layer.inputs if layer.type in JOINING_TYPES else layer.inputs[:1]
 
 
 def _joined(ranges: Mapping[str, TensorStats], values: tuple[str, ...]) -> TensorStats:

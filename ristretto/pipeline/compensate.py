@@ -14,10 +14,10 @@ from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.weights import Weights
 from ristretto.decide.compensate import bias_change, compensated_rounding, moments
 from ristretto.decide.plan import QuantPlan, group_of
-from ristretto.graph.build import Simulation
 from ristretto.numerics.formats import ChannelFixedPoint, DynamicFixedPoint, Format
+from ristretto.numerics.layer_formats import LayerFormats
 from ristretto.pipeline.feed import Batch, Feed
-from ristretto.pipeline.runner import Runner
+from ristretto.pipeline.walk import Walk
 
 PLACES = 20_000
 """About how many places of the images a layer's moments are taken from."""
@@ -37,12 +37,16 @@ class Compensation:
         weights: its float weights.
         batches: what to feed it.
         threads: threads per run.
+        rounding: whether weights are rounded with error feedback, or plainly.
+        biases: whether biases are corrected.
     """
 
     net: NetSpec
     weights: Weights
     batches: tuple[Batch, ...]
     threads: int = 0
+    rounding: bool = True
+    biases: bool = True
 
     def apply(self, plan: QuantPlan) -> Weights:
         """The weights for a plan: rounded to its formats with error feedback, biases corrected.
@@ -51,24 +55,32 @@ class Compensation:
         layer that cannot be treated so (see ``_treated``) keeps its weights, which are then rounded plainly.
         """
         done = {layer.name: layer.blobs for layer in self.weights.layers if layer.blobs}
-        for layer in self.net.layers:
+        exact, rounded = (Walk(self.net, self.batches, self.threads) for _ in range(2))
+        for number, layer in enumerate(self.net.layers):
             fmt = plan.layers[layer.name].params if layer.name in plan.layers else None
             blobs = done.get(layer.name)
             if blobs is None or not isinstance(fmt, (DynamicFixedPoint, ChannelFixedPoint)):
                 continue
             if _treated(layer, blobs):
-                done[layer.name] = self._layer(layer, blobs, fmt, plan, _with_blobs(self.weights, done))
+                exact.advance(number, self.weights, {})
+                rounded.advance(number, _with_blobs(self.weights, done), plan.layers)
+                value = layer.inputs[0]
+                done[layer.name] = self._layer(
+                    layer, blobs, plan.layers[layer.name], exact.values(value), rounded.values(value)
+                )
         return _with_blobs(self.weights, done)
 
     def _layer(
-        self, layer: LayerSpec, blobs: tuple[Array, ...], fmt: Format, plan: QuantPlan, so_far: Weights
+        self,
+        layer: LayerSpec,
+        blobs: tuple[Array, ...],
+        formats: LayerFormats,
+        float_values: list[Array],
+        quantized_values: list[Array],
     ) -> tuple[Array, ...]:
-        value = layer.inputs[0]
-        float_values = self._values(value, self.weights, QuantPlan())
-        quantized_values = self._values(value, so_far, plan)
-        own = plan.layers[layer.name].input
-        if own is not None:
-            quantized_values = [own.quantize(array) for array in quantized_values]
+        if formats.input is not None:
+            quantized_values = [formats.input.quantize(array) for array in quantized_values]
+        assert formats.params is not None
         float_inputs = _inputs_of(layer, float_values)
         quantized_inputs = _inputs_of(layer, quantized_values)
         groups = len(float_inputs)
@@ -77,17 +89,16 @@ class Compensation:
         rounded, changes = np.empty_like(weights), np.empty((groups, outputs))
         for number in range(groups):
             seen = moments(float_inputs[number].astype(np.float64), quantized_inputs[number].astype(np.float64))
-            part = _of_rows(fmt, slice(number * outputs, (number + 1) * outputs))
-            rounded[number] = compensated_rounding(weights[number], seen, part.quantize)
+            part = _of_rows(formats.params, slice(number * outputs, (number + 1) * outputs))
+            if self.rounding:
+                rounded[number] = compensated_rounding(weights[number], seen, part.quantize)
+            else:
+                rounded[number] = part.quantize(weights[number])
             changes[number] = bias_change(weights[number], rounded[number], seen)
-        new = rounded.astype(np.float32).reshape(blobs[0].shape)
-        if len(blobs) == 1:
-            return (new,)
+        new = rounded.astype(np.float32).reshape(blobs[0].shape) if self.rounding else blobs[0]
+        if len(blobs) == 1 or not self.biases:
+            return (new, *blobs[1:])
         return (new, (blobs[1] + changes.reshape(blobs[1].shape)).astype(np.float32), *blobs[2:])
-
-    def _values(self, value: str, weights: Weights, plan: QuantPlan) -> list[Array]:
-        runner = Runner(self.net, weights, [value], (), Simulation(plan.layers), self.threads)
-        return [runner.run(batch)[0][value] for batch in self.batches]
 
 
 def batches_to_look_at(calibration: Feed, test: Feed, images: int) -> tuple[Batch, ...]:

@@ -12,7 +12,7 @@ from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import FED_TYPES, infer_shapes
-from ristretto.caffe.stored import stored_results
+from ristretto.caffe.stored import Stored, stored_results
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
@@ -24,9 +24,10 @@ from ristretto.errors import FormatError, NetError
 from ristretto.graph.build import Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.compensate import Compensation, batches_to_look_at
-from ristretto.pipeline.feed import Feed, open_feed
+from ristretto.pipeline.feed import Batch, Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
+from ristretto.pipeline.fit_outputs import OUTPUT_IMAGES, fitted_to_outputs
 from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
@@ -40,7 +41,13 @@ from ristretto.report.model import Scored
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What all steps of one quantization share."""
+    """What all steps of one quantization share.
+
+    Attributes:
+        layers: those that are quantized.
+        sums: the names of those that only store: they take their inputs as they are.
+        blob: the one that decides.
+    """
 
     options: QuantizeOptions
     document: Document
@@ -49,6 +56,7 @@ class Job:
     feed: Feed
     calibration: Calibration
     layers: list[LayerSpec]
+    sums: frozenset[str]
     blob: str
     scorer: Scorer | None
     overrides: QuantPlan
@@ -74,8 +82,12 @@ class Job:
         """The weights to be rounded to a plan's formats."""
         if self.options.weight_rounding == "nearest":
             return self.weights
-        batches = batches_to_look_at(self.calibration.feed, self.feed, self.options.rounding_images)
+        batches = self.images_to_look_at(self.options.rounding_images)
         return Compensation(self.net, self.weights, batches, self.options.threads).apply(plan)
+
+    def images_to_look_at(self, count: int) -> tuple[Batch, ...]:
+        """Calibration images for the net as it is scored."""
+        return batches_to_look_at(self.calibration.feed, self.feed, count)
 
     def score(
         self, plan: QuantPlan, purpose: str, weights: Weights | None = None, verdicts: Verdicts | None = None
@@ -136,7 +148,8 @@ class Job:
         options = self.options
         fed = self.fed_layers() if options.preset == "recommended" else set()
         unsigned = nonnegative_values(self.net) if options.without_sign else frozenset[str]()
-        stored = stored_results(self.net, self.types) if options.preset == "recommended" else {}
+        own = Stored()
+        stored = stored_results(self.net, self.types, self.sums) if options.preset == "recommended" else {}
         sites = {
             layer.name: LayerSites(
                 group=self.groups[layer.name],
@@ -145,24 +158,43 @@ class Job:
                 channel_ils=channel_ils(layer, self.weights) if options.per_channel else (),
                 unsigned_input=unsigned.issuperset(layer.inputs),
                 unsigned_output=unsigned.issuperset(layer.outputs),
-                readers=stored.get(layer.name, ()),
-                wide=not stored.get(layer.name, (layer.name,)),
+                readers=stored.get(layer.name, own).readers,
+                wide=stored.get(layer.name, own).wide,
+                reads_as_stored=layer.name in self.sums,
                 has_params=ranges[layer.name].params.batches > 0,
             )
             for layer in self.layers
         }
-        if not options.by_error:
+        return self._fitted(sites)
+
+    def _fitted(self, sites: dict[str, LayerSites]) -> dict[str, LayerSites]:
+        """The sites with the integer lengths that the range rule finds."""
+        options, rule = self.options, self.options.rule
+        if rule == "max":
             return sites
-        sites = fitted_to_weights(sites, self.weights, options.params_widths)
+        if rule != "percentile":
+            sites = fitted_to_weights(sites, self.weights, options.params_widths)
         if self.given and all(set(options.activation_widths) <= set(given.fitted) for given in self.given.values()):
             return with_fitted(sites, self.given)
-        return fitted_to_values(
+        sites = fitted_to_values(
             sites,
             self.calibration,
             self.weights,
             options.activation_widths,
+            percentile=options.percentile if rule == "percentile" else None,
             seed=options.seed,
             threads=options.threads,
+        )
+        if rule != "output_error":
+            return sites
+        return fitted_to_outputs(
+            sites,
+            self.net,
+            self.weights,
+            self.images_to_look_at(OUTPUT_IMAGES),
+            options.activation_widths,
+            options.params_widths,
+            options.threads,
         )
 
 
@@ -175,7 +207,8 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         document, weights = folded.document, folded.weights
         listener(Folded(tuple((chain.into, chain.layers) for chain in folded.folded), folded.declined))
     net = build_net(document, NetState("TEST", options.level, options.stages))
-    layers = quantizable_layers(net, options.other_layers)
+    sums = frozenset(layer.name for layer in net.layers if layer.type == "Eltwise" and options.sums_as_stored)
+    layers = quantizable_layers(net, options.other_layers, sums)
     options.selection.check({layer.name: layer.type for layer in layers})
     overrides = _overrides(options, layers)
     blob = score_blob(net, options.score)
@@ -193,6 +226,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         feed,
         calibration,
         layers,
+        sums,
         name,
         scorer,
         overrides,

@@ -133,7 +133,7 @@ def _selected(job: Job, name: str, site: LayerSites, side: Side) -> bool:
     selection, kind = job.options.selection, job.types[name]
     if side == "params":
         return site.has_params and selection.takes(name, kind, "params")
-    return selection.takes(name, kind, "in")
+    return not site.reads_as_stored and selection.takes(name, kind, "in")
 
 
 def _alone(site: LayerSites, side: Side, bw: int) -> LayerFormats:

@@ -24,7 +24,7 @@ Preset = Literal["recommended", "original"]
 ALL_OTHER_LAYERS = tuple(sorted(OTHER_TYPES))
 Search = Literal["ladder", "mixed"]
 CostName = Literal["weight_bits", "activation_bits", "mac_bits"]
-RangeRule = Literal["max", "squared_error"]
+RangeRule = Literal["max", "percentile", "squared_error", "output_error"]
 WeightRounding = Literal["nearest", "compensated"]
 BiasChoice = Literal["params", "accumulator"] | int
 
@@ -55,8 +55,10 @@ class QuantizeOptions:
         bw_bias: the format of biases: that of the weights, the accumulator's scale, or a width of its own. None takes
             the accumulator's where preset and dialect allow it.
         unsigned: whether values that are never negative do without a sign bit. None takes the preset's.
-        range_rule: "max" is the original's rule; "squared_error" takes the integer length that loses least in squared
-            error. None takes the preset's.
+        range_rule: "max" is the original's rule; "percentile" takes the shortest integer length with which that many
+            values do not saturate; "squared_error" the one that loses least in squared error; "output_error" the one
+            that changes the layer's output least. None takes the preset's.
+        percentile: the percentage of values that must not saturate.
         per_channel: whether the weights of every output channel have a fractional length of their own.
         other_layers: further layer types to quantize with the activations (``decide.plan.OTHER_TYPES``).
         only, skip: which sites are quantized (``decide.select``).
@@ -106,6 +108,7 @@ class QuantizeOptions:
     bw_bias: BiasChoice | None = None
     unsigned: bool | None = None
     range_rule: RangeRule | None = None
+    percentile: float = 99.99
     per_channel: bool = False
     other_layers: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -156,10 +159,17 @@ class QuantizeOptions:
         return self.unsigned
 
     @property
-    def by_error(self) -> bool:
-        """Whether integer lengths are chosen by squared error."""
-        default = "squared_error" if self.preset == "recommended" else "max"
-        return (self.range_rule or default) == "squared_error" and self.trimming_mode != "minifloat"
+    def sums_as_stored(self) -> bool:
+        """Whether the results of additions are stored in a format, and their operands taken as they are stored."""
+        own = self.preset == "recommended" and self.dialect == "extended" and self.static is None
+        return own and self.trimming_mode != "minifloat" and "Eltwise" not in self.other_layers
+
+    @property
+    def rule(self) -> RangeRule:
+        """How integer lengths are chosen."""
+        if self.trimming_mode == "minifloat":
+            return "max"
+        return self.range_rule or ("squared_error" if self.preset == "recommended" else "max")
 
     @property
     def activation_widths(self) -> tuple[int, ...]:

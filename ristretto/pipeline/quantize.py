@@ -129,7 +129,8 @@ def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
     names = (
         "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "search", "min_bits", "max_bits", "cost",
         "budget", "static", "bw_bias", "unsigned", "per_channel", "other_layers", "only", "skip", "overrides",
-        "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max", "keep_zero", "range_rule", "weight_rounding",
+        "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max", "keep_zero", "range_rule", "percentile",
+        "weight_rounding",
         "rounding_images", "ranges", "fold",
     )  # fmt: skip
     defaults = QuantizeOptions(options.model, options.weights)

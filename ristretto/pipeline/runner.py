@@ -13,7 +13,7 @@ from ristretto.caffe.parameters import fit_weights
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.decide.stats import TensorStats
-from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.graph.build import BuiltNet, Measure, Section, Simulation, build
 from ristretto.numerics.formats import Format
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.labels import LabelRule, label_rules
@@ -30,6 +30,19 @@ class _Loaded:
     session: Session
 
 
+@dataclass(frozen=True, slots=True)
+class Halfway:
+    """A batch in the middle of a net.
+
+    Attributes:
+        fed: the shapes of what was fed to the net.
+        values: what later layers read, ``live_values`` of it.
+    """
+
+    fed: dict[str, Shape]
+    values: dict[str, Array]
+
+
 @dataclass
 class Runner:
     """Runs one net in one simulation.
@@ -39,10 +52,12 @@ class Runner:
         weights: the weights files' content, or None for a net without weights.
         outputs: values to return.
         measured: values whose range to return.
-        errors: values and formats; ``squared_errors`` tells what rounding the one to the other would change.
+        errors: values and formats; ``losses`` tells what rounding the one to the other would lose.
+        measure: how that is measured.
         simulation: number formats and rounding.
         threads: threads per run; 0 for one per core.
         diagnose: whether to count what integer arithmetic does.
+        section: the layers to run.
         integer: what it did in the batches so far, by layer.
     """
 
@@ -53,7 +68,9 @@ class Runner:
     simulation: Simulation = field(default_factory=Simulation)
     threads: int = 0
     errors: Sequence[tuple[str, Format]] = ()
+    measure: Measure = "squared_error"
     diagnose: bool = False
+    section: Section = field(default_factory=Section)
     integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[str, Shape], ...], _Loaded] = field(default_factory=dict)
 
@@ -82,12 +99,19 @@ class Runner:
                 totals.add(results[name])
         return values, ranges
 
-    def squared_errors(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
-        """For one batch the squared error of each rounding in ``errors``, over a sample of the value's elements."""
+    def losses(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
+        """For one batch what each rounding in ``errors`` loses, over a sample of the value's elements."""
         loaded = self._load({blob: array.shape for blob, array in batch.items()})
         feeds = {name: batch[blob] for blob, name in loaded.built.inputs.items()}
         results = loaded.session.run(feeds, list(loaded.built.errors.values()))
         return {asked: float(results[name]) for asked, name in loaded.built.errors.items()}
+
+    def go_on(self, halfway: Halfway) -> dict[str, Array]:
+        """Run the section from what the layers before it have made of a batch."""
+        built = (loaded := self._load(halfway.fed)).built
+        feeds = {name: halfway.values[value] for value, name in built.inputs.items()}
+        results = loaded.session.run(feeds, list(dict.fromkeys(built.fetches.values())))
+        return {value: results[name] for value, name in built.fetches.items()}
 
     def prepare(self, fed: Mapping[str, Shape]) -> dict[str, Shape]:
         """Build for the given input shapes now, so that mistakes show before a long job begins.
@@ -109,8 +133,10 @@ class Runner:
                 outputs=self.outputs,
                 extremes=self.measured,
                 errors=self.errors,
+                measure=self.measure,
                 simulation=self.simulation,
                 diagnose=self.diagnose,
+                section=self.section,
             )
             session = Session(built.model.SerializeToString(), threads=self.threads)
             self._loaded = {key: _Loaded(shapes.values, label_rules(self.net, shapes), built, session)}

@@ -108,6 +108,7 @@ def test_biases(capsys: Capture, tmp_path: Path) -> None:
 
 def test_unsigned_where_nothing_is_negative(capsys: Capture, tmp_path: Path) -> None:
     formats, _, _ = quantized(capsys, tmp_path, *WIDTHS, "--unsigned", net="resnet")
+    formats = {name: layer for name, layer in formats.items() if layer.params is not None}
     unsigned = {name for name, layer in formats.items() if not fixed(layer.input).signed}
     # The first layer reads pixels, which the net cannot know to be positive; all others read what a ReLU made.
     assert unsigned == set(formats) - {"conv1"}
@@ -117,7 +118,7 @@ def test_unsigned_where_nothing_is_negative(capsys: Capture, tmp_path: Path) -> 
 def test_weights_by_channel(capsys: Capture, tmp_path: Path) -> None:
     formats, _, _ = quantized(capsys, tmp_path, *WIDTHS, "--per_channel", net="resnet")
     points = [layer.params.fls for layer in formats.values() if isinstance(layer.params, ChannelFixedPoint)]
-    assert len(points) == len(formats)
+    assert len(points) == len([layer for layer in formats.values() if layer.params is not None])
     assert len(points[0]) == 16
     assert any(len(set(fls)) > 1 for fls in points)
 
@@ -133,6 +134,38 @@ def test_other_layers(capsys: Capture, tmp_path: Path) -> None:
     assert not formats[eltwise].in_place
     assert fixed(formats[eltwise].output).bw == 8
     assert report["combined"]["score"] > 0.9
+
+
+def test_sums_are_stored_as_the_next_layers_read_them(capsys: Capture, tmp_path: Path) -> None:
+    formats, report, _ = quantized(capsys, tmp_path, *WIDTHS, net="resnet")
+    net = build_net(read_prototxt(tmp_path / "q.prototxt"))
+    sums = {layer.name: layer.inputs for layer in net.layers if layer.type == "Eltwise"}
+    stored = {name: formats[name] for name in sums if name in formats}
+    # The last sum goes into an average, from the accumulator.
+    assert len(stored) == len(sums) - 1
+    assert {(layer.input, layer.params, layer.in_place) for layer in stored.values()} == {(None, None, False)}
+    read = {layer.input for layer in formats.values()}
+    assert all(layer.output in read and fixed(layer.output).bw == 8 for layer in stored.values())
+    assert report["combined"]["score"] > 0.98
+    for flags in (("--dialect", "original"), ("--preset", "original"), ("--static", "10.6"), ("--skip", "Eltwise")):
+        formats, _, _ = quantized(
+            capsys, tmp_path, *(WIDTHS[:4] if "--static" in flags else WIDTHS), *flags, net="resnet"
+        )
+        assert not sums.keys() & formats.keys()
+
+
+@pytest.mark.parametrize("rule", ["max", "percentile", "squared_error", "output_error"])
+def test_range_rules(capsys: Capture, tmp_path: Path, rule: str) -> None:
+    formats, report, _ = quantized(capsys, tmp_path, *WIDTHS, "--range_rule", rule)
+    assert report["combined"]["score"] > 0.9
+    lengths = {name: fixed(layer.input).il for name, layer in formats.items()}
+    longest = {
+        name: fixed(layer.input).il
+        for name, layer in quantized(capsys, tmp_path, *WIDTHS, "--range_rule", "percentile", "--percentile", 100)[
+            0
+        ].items()
+    }
+    assert all(lengths[name] <= longest[name] for name in lengths)
 
 
 def test_minifloat(capsys: Capture, tmp_path: Path) -> None:
@@ -242,7 +275,8 @@ def test_mixed_precision(capsys: Capture, tmp_path: Path) -> None:
     outcome = job(capsys, tmp_path, *flags, net="resnet")
     assert outcome.status == 0, outcome.err
     report = json.loads((tmp_path / "report.json").read_text())
-    formats = dict(read_plan(build_net(read_prototxt(tmp_path / "q.prototxt"))).layers)
+    plan = read_plan(build_net(read_prototxt(tmp_path / "q.prototxt")))
+    formats = {name: layer for name, layer in plan.layers.items() if layer.params is not None}
     widths = {name: fixed(layer.params).bw for name, layer in formats.items()}
     assert len(set(widths.values())) > 1
     assert {fixed(layer.input).bw for layer in formats.values()} == {6}

@@ -21,7 +21,7 @@ def test_squared_errors_are_those_of_the_value_as_it_was_made() -> None:
     made, final = net.layers[0].outputs[0], net.finals["x"]
     formats = [DynamicFixedPoint(4, fl) for fl in (0, 1, 2)]
     runner = Runner(net, None, [final], errors=[(value, fmt) for value in (made, final) for fmt in formats])
-    found = runner.squared_errors({"x": x})
+    found = runner.losses({"x": x})
     for value, array in ((made, x), (final, np.maximum(x, 0))):
         for fmt in formats:
             np.testing.assert_allclose(found[value, fmt], ((fmt.quantize(array) - array) ** 2).sum(), rtol=1e-5)
@@ -32,7 +32,7 @@ def test_large_values_are_sampled() -> None:
     net = build_net(parse(text))
     x = np.random.default_rng(1).normal(0, 3, (2, 300, 100)).astype(np.float32)
     value, fmt = net.layers[0].outputs[0], DynamicFixedPoint(4, 1)
-    found = Runner(net, None, [value], errors=[(value, fmt)]).squared_errors({"x": x})[value, fmt]
+    found = Runner(net, None, [value], errors=[(value, fmt)]).losses({"x": x})[value, fmt]
     sample = x.ravel()[::3]
     assert sample.size > 8192
     np.testing.assert_allclose(found, ((fmt.quantize(sample) - sample) ** 2).sum(), rtol=1e-4)
