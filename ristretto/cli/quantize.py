@@ -129,26 +129,6 @@ class BiasType(click.ParamType[Any]):
         help="Quantize these too: BatchNorm, Scale, Eltwise, Concat, Pooling, LRN.",
     ),
     click.option(
-        "--weight_rounding",
-        type=click.Choice(["nearest", "compensated"]),
-        default="nearest",
-        show_default=True,
-        help="compensated rounds weights so that each layer's output stays close, on images without labels, and "
-        "corrects biases; needs --weights_quantized.",
-    ),
-    click.option(
-        "--rounding_images",
-        type=click.IntRange(min=1),
-        default=256,
-        show_default=True,
-        help="How many images that looks at.",
-    ),
-    click.option(
-        "--fold",
-        is_flag=True,
-        help="Fold BatchNorm, Scale and Bias into the layers before them; needs --weights_quantized.",
-    ),
-    click.option(
         "--float_format",
         type=click.Choice(["half", "bfloat16", "fp8_e4m3", "fp8_e5m2"]),
         help="With minifloat: a format by name; nothing is searched then.",
@@ -165,6 +145,38 @@ class BiasType(click.ParamType[Any]):
     ),
     click.option("--keep_zero", is_flag=True, help="With powers of two: weights that are zero stay zero."),
     rounding,
+)
+@section(
+    "New weights (with --weights_quantized; all on then, but in the original's preset and dialect)",
+    click.option(
+        "--weights_quantized",
+        type=PATH,
+        metavar="OUT.caffemodel",
+        help="Where to write the weights that belong to the result, in float.",
+    ),
+    click.option("--fold/--no-fold", default=None, help="Fold BatchNorm, Scale and Bias into the layers before them."),
+    click.option(
+        "--equalize/--no-equalize",
+        default=None,
+        help="Scale channels by powers of two, exactly, so that their ranges become alike.",
+    ),
+    click.option(
+        "--weight_rounding",
+        type=click.Choice(["nearest", "compensated"]),
+        help="compensated rounds weights so that each layer's output stays close, on images without labels.",
+    ),
+    click.option(
+        "--bias_correction/--no-bias_correction",
+        default=None,
+        help="Correct biases by what rounding does to the mean of outputs.",
+    ),
+    click.option(
+        "--rounding_images",
+        type=click.IntRange(min=1),
+        default=256,
+        show_default=True,
+        help="How many images the last two look at.",
+    ),
 )
 @section(
     "What is quantized",
@@ -227,12 +239,6 @@ class BiasType(click.ParamType[Any]):
 )
 @section(
     "Output",
-    click.option(
-        "--weights_quantized",
-        type=PATH,
-        metavar="OUT.caffemodel",
-        help="Where to write the weights that belong to the result, in float.",
-    ),
     report,
     click.option("--also", multiple=True, metavar="IN=OUT", help="Write the same formats into another prototxt."),
     click.option(
@@ -283,7 +289,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     if flags.get("other_layers") == ("all",):
         flags["other_layers"] = ALL_OTHER_LAYERS
     given = {name: value for name, value in flags.items() if value is not None or name == "iterations"}
-    options = QuantizeOptions(**given, report=report_path)
+    options = QuantizeOptions(**given, report=report_path, details=report_path is not None)
     with job_console() as (listener, write):
         result = quantize_net(options, listener)
         for line in summary_lines(result):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ristretto.caffe.fold import fold
-from ristretto.caffe.net import build_net, read_prototxt
+from ristretto.caffe.net import build_net, is_loss, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
 from ristretto.caffe.rules import NetState
@@ -28,7 +28,7 @@ from ristretto.pipeline.feed import Batch, Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
 from ristretto.pipeline.fit_outputs import OUTPUT_IMAGES, fitted_to_outputs
-from ristretto.pipeline.options import QuantizeOptions
+from ristretto.pipeline.options import QuantizeOptions, Treatment
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
@@ -44,6 +44,8 @@ class Job:
     """What all steps of one quantization share.
 
     Attributes:
+        weights: those to quantize: folded and equalized, as far as that is asked for.
+        plain_weights: the same before they were equalized.
         layers: those that are quantized.
         sums: the names of those that only store: they take their inputs as they are.
         blob: the one that decides.
@@ -53,6 +55,7 @@ class Job:
     document: Document
     net: NetSpec
     weights: Weights
+    plain_weights: Weights
     feed: Feed
     calibration: Calibration
     layers: list[LayerSpec]
@@ -74,16 +77,39 @@ class Job:
         """The type of each layer to quantize."""
         return {layer.name: layer.type for layer in self.layers}
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The values that stand for the net's answer: what the score is made of."""
+        if self.scorer is not None:
+            return tuple(self.net.finals[blob] for blob in self.scorer.blobs)
+        value = self.net.finals[self.blob]
+        maker = self.net.producer(value)
+        if maker is not None and (maker.type == "Accuracy" or is_loss(maker.type)):
+            return maker.inputs[:1]
+        return (value,)
+
     def candidate(self, plan: QuantPlan) -> QuantPlan:
         """A plan as the user wants it: with the sites that are selected and the formats that are given."""
         return overridden(self.options.selection.restrict(plan, self.types), self.overrides)
 
     def weights_for(self, plan: QuantPlan) -> Weights:
         """The weights to be rounded to a plan's formats."""
-        if self.options.weight_rounding == "nearest":
+        return self.rounded_weights(plan, self.options.treatment)
+
+    def rounded_weights(self, plan: QuantPlan, treatment: Treatment) -> Weights:
+        """The weights to be rounded to a plan's formats, treated as if nothing else had been asked for."""
+        if not treatment.compensate and not treatment.correct_biases:
             return self.weights
         batches = self.images_to_look_at(self.options.rounding_images)
-        return Compensation(self.net, self.weights, batches, self.options.threads).apply(plan)
+        compensation = Compensation(
+            self.net,
+            self.weights,
+            batches,
+            self.options.threads,
+            rounding=treatment.compensate,
+            biases=treatment.correct_biases,
+        )
+        return compensation.apply(plan)
 
     def images_to_look_at(self, count: int) -> tuple[Batch, ...]:
         """Calibration images for the net as it is scored."""
@@ -202,7 +228,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     """Read everything and try the float net on the shapes of its data, so that mistakes show at once."""
     load_plugins(options.plugins)
     document, weights = upgrade_net(read_prototxt(options.model)), read_weights(options.weights)
-    if options.fold:
+    if options.treatment.fold:
         folded = fold(document, weights, NetState("TEST", options.level, options.stages))
         document, weights = folded.document, folded.weights
         listener(Folded(tuple((chain.into, chain.layers) for chain in folded.folded), folded.declined))
@@ -212,6 +238,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     options.selection.check({layer.name: layer.type for layer in layers})
     overrides = _overrides(options, layers)
     blob = score_blob(net, options.score)
+    plain_weights = weights
     net, warnings = runnable(net, [net.finals[blob], *_values_of(layers)])
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     calibration, more = _open_calibration(options, document, net, feed, layers)
@@ -223,6 +250,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         document,
         net,
         weights,
+        plain_weights,
         feed,
         calibration,
         layers,

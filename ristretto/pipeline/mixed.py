@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ristretto.caffe.net import is_loss
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.decide.mixed import (
     Cost,
@@ -49,7 +48,7 @@ def mixed_search(job: Job, sites: Mapping[str, LayerSites], baseline: float) -> 
     scores: dict[int, tuple[QuantPlan, Scored]] = {}
 
     def evaluate(point: Point) -> float:
-        plan = job.candidate(plan_of_widths(sites, _by_layer(job, sites, point.widths), options.scheme))
+        plan = mixed_plan(job, sites, point.widths)
         scored = job.score(plan, f"mixed, {point.cost:.2f} {options.cost}", job.weights_for(plan), job.verdicts())
         scores[id(point)] = plan, scored
         return scored.score
@@ -60,6 +59,11 @@ def mixed_search(job: Job, sites: Mapping[str, LayerSites], baseline: float) -> 
         found = search_path(path, evaluate, baseline=baseline, margin=options.error_margin / 100)
     point = found.chosen.point if found.chosen is not None else found.scored[0].point
     return found, *scores[id(point)]
+
+
+def mixed_plan(job: Job, sites: Mapping[str, LayerSites], widths: Mapping[Site, int]) -> QuantPlan:
+    """The plan that gives every site its width."""
+    return job.candidate(plan_of_widths(sites, _by_layer(job, sites, widths), job.options.scheme))
 
 
 def _by_layer(job: Job, sites: Mapping[str, LayerSites], widths: Mapping[Site, int]) -> dict[str, LayerWidths]:
@@ -102,7 +106,7 @@ def _harms(job: Job, sites: Mapping[str, LayerSites]) -> dict[Site, dict[int, fl
     """For each site and width the squared error that narrowing it alone makes at the net's output."""
     options = job.options
     batches = batches_to_look_at(job.calibration.feed, job.feed, min(HARM_IMAGES, options.rounding_images))
-    values = _outputs(job)
+    values = list(job.answers)
     float_outputs = _run(job, values, {}, batches)
     every = range(options.min_bits, options.max_bits + 1)
     measured = [bw for bw in every if bw <= WIDEST_MEASURED] or [options.min_bits]
@@ -141,16 +145,6 @@ def _alone(site: LayerSites, side: Side, bw: int) -> LayerFormats:
         plan = plan_of_widths({"": site}, {"": LayerWidths(params=bw)})
         return LayerFormats(params=plan.layers[""].params)
     return LayerFormats(input=site.activation_formats(bw)[0], in_place=False)
-
-
-def _outputs(job: Job) -> list[str]:
-    """The values that stand for the net's answer: what the score is made of."""
-    if job.scorer is not None:
-        return [job.net.finals[blob] for blob in job.scorer.blobs]
-    maker = job.net.producer(job.net.finals[job.blob])
-    if maker is not None and (maker.type == "Accuracy" or is_loss(maker.type)):
-        return [maker.inputs[0]]
-    return [job.net.finals[job.blob]]
 
 
 def _run(job: Job, values: list[str], formats: dict[str, LayerFormats], batches: tuple[Batch, ...]) -> list[Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +31,27 @@ BiasChoice = Literal["params", "accumulator"] | int
 
 POWER_OF_TWO_ACTIVATIONS_BW = 8
 """The width of activations beside weights that are powers of two, where none is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What is done to the weights before and while they are rounded; the outputs of the float net stay the same."""
+
+    fold: bool = False
+    equalize: bool = False
+    compensate: bool = False
+    correct_biases: bool = False
+
+    @property
+    def asked(self) -> str:
+        """The flag of the first thing that is done, or nothing."""
+        flags = {
+            "--fold": self.fold,
+            "--equalize": self.equalize,
+            "--weight_rounding compensated": self.compensate,
+            "--bias_correction": self.correct_biases,
+        }
+        return next((flag for flag, done in flags.items() if done), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +95,15 @@ class QuantizeOptions:
         calibration_phase, calibration_batches: where and how long ranges are measured.
         ranges: a file of ranges, or a report, in place of measuring.
         save_ranges: where to write the ranges.
-        weight_rounding: "nearest", or "compensated": layer by layer so that outputs stay close, with corrected biases.
-        rounding_images: how many images the latter looks at.
-        fold: whether BatchNorm, Scale and Bias layers are folded into the layers before them.
+        fold: whether BatchNorm, Scale and Bias layers are folded into the layers before them. This and the next three
+            change the weights; None leaves it to ``treatment``.
+        equalize: whether channels are scaled by powers of two so that their ranges become alike.
+        weight_rounding: "nearest", or "compensated": layer by layer so that outputs stay close.
+        bias_correction: whether biases make good what rounding does to the mean of outputs.
+        rounding_images: how many images the latter two look at.
         weights_quantized: where to write the weights that belong to the result; a job that changes them needs it.
         level, stages: the state to build the net in, beside its phase (caffe.proto, NetState).
+        details: whether to find out what each rule and treatment brought.
         report: where the caller is going to write the report, so that its place is checked before the job.
         also: further prototxt files (in, out) to write the same formats into.
         gpu: what --gpu was given; it runs on the CPU all the same.
@@ -129,12 +154,15 @@ class QuantizeOptions:
     calibration_batches: int = 10
     ranges: Path | None = None
     save_ranges: Path | None = None
-    weight_rounding: WeightRounding = "nearest"
+    fold: bool | None = None
+    equalize: bool | None = None
+    weight_rounding: WeightRounding | None = None
+    bias_correction: bool | None = None
     rounding_images: int = 256
-    fold: bool = False
     weights_quantized: Path | None = None
     level: int = 0
     stages: tuple[str, ...] = ()
+    details: bool = False
     report: Path | None = None
     also: tuple[tuple[Path, Path], ...] = ()
     gpu: str = ""
@@ -170,6 +198,19 @@ class QuantizeOptions:
         if self.trimming_mode == "minifloat":
             return "max"
         return self.range_rule or ("squared_error" if self.preset == "recommended" else "max")
+
+    @property
+    def treatment(self) -> Treatment:
+        """What is done to the weights; by default everything that helps where the caller takes new weights."""
+        own = self.preset == "recommended" and self.dialect == "extended" and self.weights_quantized is not None
+        own = own and self.trimming_mode == "dynamic_fixed_point"
+        rounding = self.weight_rounding or ("compensated" if own else "nearest")
+        return Treatment(
+            own if self.fold is None else self.fold,
+            own if self.equalize is None else self.equalize,
+            rounding == "compensated",
+            rounding == "compensated" if self.bias_correction is None else self.bias_correction,
+        )
 
     @property
     def activation_widths(self) -> tuple[int, ...]:
@@ -271,13 +312,7 @@ def _check_formats(options: QuantizeOptions) -> None:
     elif options.budget is not None or options.cost != "weight_bits":
         name = "budget" if options.budget is not None else "cost"
         raise UsageError(f"--{name} means nothing without --search mixed", cure="add it, or leave this out")
-    changing = "--fold" if options.fold else "--weight_rounding compensated"
-    changes = options.fold or options.weight_rounding == "compensated"
-    if changes and options.model_quantized is not None and options.weights_quantized is None:
-        cure = "say with --weights_quantized where to write those that belong to the result"
-        raise UsageError(f"{changing} changes the weights", cure=cure)
-    if options.weight_rounding == "compensated" and options.trimming_mode != "dynamic_fixed_point":
-        raise UsageError(f"--weight_rounding compensated means nothing with --trimming_mode {options.trimming_mode}")
+    _check_treatment(options)
     if options.dialect == "original":
         _check_dialect(options)
     strange = [kind for kind in options.other_layers if kind not in OTHER_TYPES]
@@ -289,6 +324,17 @@ def _check_formats(options: QuantizeOptions) -> None:
         raise UsageError("--bw_bias must be params, accumulator or 1 to 32 bits")
     for text in (*options.only, *options.skip):
         parse_selector(text)
+
+
+def _check_treatment(options: QuantizeOptions) -> None:
+    treatment = options.treatment
+    if treatment.asked and options.model_quantized is not None and options.weights_quantized is None:
+        cure = "say with --weights_quantized where to write those that belong to the result"
+        raise UsageError(f"{treatment.asked} changes the weights", cure=cure)
+    if options.trimming_mode != "dynamic_fixed_point":
+        rounding = replace(treatment, fold=False, equalize=False).asked
+        if rounding:
+            raise UsageError(f"{rounding} means nothing with --trimming_mode {options.trimming_mode}")
 
 
 def _check_dialect(options: QuantizeOptions) -> None:

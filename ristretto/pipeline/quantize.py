@@ -15,6 +15,7 @@ from ristretto.decide.ranges_file import sites_to_json
 from ristretto.decide.search import holds
 from ristretto.dialects.prototxt import planned_layers, write_plan
 from ristretto.errors import FormatError
+from ristretto.pipeline.brought import steps
 from ristretto.pipeline.calibrate import suspicious_ranges
 from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions, check_options
@@ -22,7 +23,7 @@ from ristretto.pipeline.search import Outcome, search
 from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.jsonfile import dump as json_text
-from ristretto.report.model import Asked, LayerReport, Report, Scored, Settings
+from ristretto.report.model import Asked, LayerReport, Report, Scored, Settings, Step
 
 __all__ = ["QuantizeOptions", "quantize"]
 
@@ -49,14 +50,17 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     if options.save_ranges is not None:
         atomic_write_text(options.save_ranges, json_text(sites_to_json(sites)))
     outcome = search(job, sites, baseline.score)
-    report = _report(job, baseline, sites, outcome)
+    brought = steps(job, sites, outcome) if options.details else ()
+    report = _report(job, baseline, sites, outcome, brought)
     for warning in report.warnings:
         listener(Warned(warning))
     _write(job, outcome)
     return report
 
 
-def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: Outcome) -> Report:
+def _report(
+    job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: Outcome, brought: tuple[Step, ...]
+) -> Report:
     combined, ladders = outcome.combined, outcome.ladders
     ranges = {name: site.ranges for name, site in sites.items()}
     options = job.options
@@ -114,6 +118,7 @@ def _report(job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: O
         tuple(warnings),
         paired,
         outcome.mixed,
+        brought,
     )
 
 
@@ -130,8 +135,7 @@ def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
         "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "search", "min_bits", "max_bits", "cost",
         "budget", "static", "bw_bias", "unsigned", "per_channel", "other_layers", "only", "skip", "overrides",
         "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max", "keep_zero", "range_rule", "percentile",
-        "weight_rounding",
-        "rounding_images", "ranges", "fold",
+        "fold", "equalize", "weight_rounding", "bias_correction", "rounding_images", "ranges",
     )  # fmt: skip
     defaults = QuantizeOptions(options.model, options.weights)
     given = ((name, getattr(options, name)) for name in names if getattr(options, name) != getattr(defaults, name))
@@ -148,7 +152,7 @@ def _write(job: Job, outcome: Outcome) -> None:
         atomic_write_bytes(options.model_quantized, quantized.to_bytes())
     for source, target in options.also:
         other = upgrade_net(read_prototxt(source))
-        if options.fold:
+        if options.treatment.fold:
             other = fold(other, read_weights(options.weights)).document
         if not planned_layers(other, plan):
             cure = "is it another description of the same net?"

@@ -21,7 +21,7 @@ from ristretto.errors import UsageError
 from ristretto.numerics.formats import NAMED, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import Role
 from ristretto.pipeline.job import Job
-from ristretto.pipeline.mixed import mixed_search
+from ristretto.pipeline.mixed import mixed_plan, mixed_search
 from ristretto.pipeline.options import POWER_OF_TWO_ACTIVATIONS_BW
 from ristretto.report.events import LengthsChosen, Widened
 from ristretto.report.model import Scored
@@ -41,6 +41,7 @@ class Outcome:
         combined: the score of the net with them.
         mixed: the search for a width of every layer, where it was asked for.
         weights: the weights that belong to the result; None for those of the float net.
+        replan: the plan with the same widths for what else may be known of the layers.
     """
 
     ladders: dict[str, Ladder]
@@ -48,6 +49,7 @@ class Outcome:
     combined: Scored
     weights: Weights | None = None
     mixed: MixedSearch | None = None
+    replan: Callable[[Sites], QuantPlan] | None = None
 
 
 def search(job: Job, sites: Sites, baseline: float) -> Outcome:
@@ -70,7 +72,12 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
             job.listener(LengthsChosen(name, lengths.input, lengths.output, lengths.params))
     if options.search == "mixed":
         mixed, plan, combined = mixed_search(job, sites, baseline)
-        return Outcome({}, plan, combined, job.weights_for(plan), mixed)
+        chosen = (mixed.chosen or mixed.scored[0]).point.widths
+
+        def replan(sites: Sites) -> QuantPlan:
+            return mixed_plan(job, sites, chosen)
+
+        return Outcome({}, plan, combined, job.weights_for(plan), mixed, replan)
     static_bw = None if scheme.static is None else scheme.static.bw
     asked: list[tuple[str, bool, int | None, Callable[[int], Widths]]] = [
         ("conv", _quantized(job, "conv", "params"), options.bw_conv_params, lambda bw: Widths(conv_params=bw)),
@@ -99,9 +106,15 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
     keep_float = options.preset == "recommended"
 
     def combine(ladders: dict[str, Ladder]) -> Outcome:
-        plan = job.candidate(dynamic_fixed_point_plan(sites, _chosen_widths(ladders, keep_float=keep_float), scheme))
+        widths = _chosen_widths(ladders, keep_float=keep_float)
+
+        def replan(sites: Sites) -> QuantPlan:
+            return job.candidate(dynamic_fixed_point_plan(sites, widths, scheme))
+
+        plan = replan(sites)
         weights = job.weights_for(plan)
-        return Outcome(ladders, plan, job.score(plan, "combined", weights, job.verdicts()), weights)
+        combined = job.score(plan, "combined", weights, job.verdicts())
+        return Outcome(ladders, plan, combined, weights, replan=replan)
 
     outcome = combine(ladders)
     while options.preset == "recommended" and not holds(outcome.combined.score, baseline, options.error_margin / 100):

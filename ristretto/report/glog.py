@@ -128,6 +128,10 @@ def summary_lines(report: Report) -> Iterator[LogLine]:
         yield from _power_of_two_summary(report)
     else:
         yield from _fixed_point_summary(report)
+    if report.steps:
+        yield LogLine("SQNR of the outputs, step by step:")
+        for step in report.steps:
+            yield LogLine(f"{step.sqnr_db:.1f} dB: \t{step.name}")
 
 
 def _fixed_point_summary(report: Report) -> Iterator[LogLine]:

@@ -43,6 +43,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         "ladders": {group: _ladder(ladder) for group, ladder in report.ladders.items()},
         **({} if report.mixed is None else {"mixed": _mixed(report.mixed)}),
         "combined": scored_to_json(report.combined),
+        **({"steps": [{"name": s.name, "sqnr_db": finite(s.sqnr_db)} for s in report.steps]} if report.steps else {}),
         **({} if report.paired is None else {"paired": _paired(report.paired)}),
         "drop_pct": finite(100 * (report.baseline.score - report.combined.score)),
         "margin_met": report.margin_met,

@@ -80,6 +80,14 @@ class LayerReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A rule or treatment of weights, and the SQNR of the net's outputs, in dB, with it and all before it."""
+
+    name: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything a quantization found out.
 
@@ -98,6 +106,7 @@ class Report:
         warnings: signs that the result is not to be trusted.
         paired: what became of single images, where the score is a plain accuracy.
         mixed: the search for a width of every layer, where it was asked for.
+        steps: what each rule and treatment brought, where that was asked for.
     """
 
     settings: Settings
@@ -113,6 +122,7 @@ class Report:
     warnings: tuple[str, ...]
     paired: Paired | None = None
     mixed: MixedSearch | None = None
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
