@@ -22,6 +22,7 @@ _COMMANDS = {
     "upgrade": ("ristretto.cli.files", "upgrade"),
     "fold": ("ristretto.cli.fold", "fold"),
     "inspect": ("ristretto.cli.inspect", "inspect"),
+    "compare": ("ristretto.cli.compare", "compare"),
     "convert": ("ristretto.cli.convert", "convert"),
     "demo": ("ristretto.cli.demo", "demo"),
 }
@@ -56,6 +57,7 @@ _SUMMARIES = {
     "upgrade": "Bring a V0 or V1 net to today's format.",
     "fold": "Fold BatchNorm, Scale and Bias into the layer before them.",
     "inspect": "Show layers, shapes, parameters, operations and weight ranges.",
+    "compare": "Say layer by layer how far a quantized net is from its float net.",
     "convert": "Turn a net and its weights into an ONNX model.",
     "demo": "Quantize a small net that comes with the tool.",
 }

@@ -33,11 +33,15 @@ def sqnr_db(signal: NDArray[np.floating[Any]], quantized: NDArray[np.floating[An
     exact = np.asarray(signal, np.float64)
     power = float(np.sum(np.square(exact)))
     noise = float(np.sum(np.square(exact - np.asarray(quantized, np.float64))))
+    return decibels(power, noise)
+
+
+def decibels(power: float, noise: float) -> float:
+    """A signal to noise ratio from sums of squares: inf without noise, -inf without a signal, NaN where one is NaN."""
     if noise == 0.0:
         return math.inf
-    if power == 0.0:
-        return -math.inf
-    return 10.0 * math.log10(power / noise)
+    ratio = power / noise
+    return -math.inf if ratio == 0.0 else 10.0 * math.log10(ratio)
 
 
 def saturated_share(x: NDArray[np.floating[Any]], fmt: Format) -> float:

@@ -65,7 +65,12 @@ class NetOptions:
     accumulator: Accumulator = field(default_factory=Accumulator)
 
 
-def _load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
+def load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
+    """A net, its weights, and how it is simulated.
+
+    Raises:
+        RistrettoError: one of the files cannot be read or makes no sense.
+    """
     load_plugins(options.plugins)
     net = build_net(read_prototxt(options.model), NetState(options.phase, options.level, options.stages))
     weights = read_weights(options.weights) if options.weights else None
@@ -92,7 +97,7 @@ def evaluate(
     Raises:
         RistrettoError: a user's mistake.
     """
-    net, weights, simulation = _load(options)
+    net, weights, simulation = load(options)
     blob = score_blob(net, score)
     net, left_out = runnable(net, [net.finals[blob]])
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
@@ -148,7 +153,7 @@ def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 
     Raises:
         RistrettoError: a user's mistake.
     """
-    net, weights, simulation = _load(options)
+    net, weights, simulation = load(options)
     wanted = _wanted_blobs(net, blobs)
     net, _ = runnable(net, [net.finals[blob] for blob in wanted])
     feeds = _one_batch(net, options, batch)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ristretto.numerics.formats import DynamicFixedPoint, Minifloat, PowerOfTwo
-from ristretto.numerics.measures import saturated_share, sqnr_db
+from ristretto.numerics.measures import decibels, saturated_share, sqnr_db
 
 
 def test_sqnr_against_rationals() -> None:
@@ -46,3 +46,10 @@ def test_saturated_share() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # numpy warns of the mean of nothing
         assert saturated_share(np.empty((0, 3), np.float32), fmt) == 0.0
+
+
+def test_decibels_of_sums() -> None:
+    assert decibels(100.0, 1.0) == pytest.approx(20)
+    assert decibels(0.0, 0.0) == math.inf
+    assert decibels(0.0, 1.0) == decibels(1.0, math.inf) == -math.inf
+    assert math.isnan(decibels(1.0, math.nan))
