@@ -91,9 +91,15 @@ WIDE_BW = 24
 """The bits that float32 holds exactly: what an output has before it is stored."""
 
 
-def wide_format(stats: TensorStats) -> DynamicFixedPoint:
-    """A format for results with which something is computed before they are stored, with twice the range measured."""
-    return DynamicFixedPoint(WIDE_BW, WIDE_BW - 2 - activation_il(stats))
+def wide_format(stats: TensorStats, acc_fl: int | None = None) -> DynamicFixedPoint:
+    """A format for results with which something is computed before they are stored, with twice the range measured.
+
+    Args:
+        stats: the range measured.
+        acc_fl: fractional length of the products that are added up; a longer one would hold nothing more.
+    """
+    longest = WIDE_BW - 2 - activation_il(stats)
+    return DynamicFixedPoint(WIDE_BW, longest if acc_fl is None else min(acc_fl, longest))
 
 
 CANDIDATES = 4

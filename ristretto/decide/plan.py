@@ -202,9 +202,18 @@ def stored_once(layers: Mapping[str, LayerFormats], sites: Mapping[str, LayerSit
         if len(read_as) == 1 and len([reader for reader in site.readers if reader in layers]) == len(site.readers):
             formats = replace(formats, output=read_as.pop())
         elif site.readers or site.wide:
-            formats = replace(formats, output=wide_format(site.ranges.output))
+            formats = replace(formats, output=wide_format(site.ranges.output, _products_fl(formats)))
         stored[name] = formats
     return stored
+
+
+def _products_fl(formats: LayerFormats) -> int | None:
+    """The fractional length of a layer's products; None where inputs or weights are not in fixed point."""
+    if not isinstance(formats.input, DynamicFixedPoint):
+        return None
+    if isinstance(formats.params, ChannelFixedPoint):
+        return formats.input.fl + max(formats.params.fls)
+    return formats.input.fl + formats.params.fl if isinstance(formats.params, DynamicFixedPoint) else None
 
 
 def _params_format(site: LayerSites, bw: int) -> Format:

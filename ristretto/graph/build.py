@@ -22,15 +22,17 @@ from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.integer import LinearLayer, linear_layer
 from ristretto.graph.integer_plain import emit_rounded_once
 from ristretto.graph.integer_taps import LayerTap
+from ristretto.graph.kernels import emit_fixed_point, with_kernels
 from ristretto.graph.nodes import OPSET, NodeList
 from ristretto.graph.registry import LayerContext, emitted_types, emitter_of
 from ristretto.graph.rounded_blobs import rounded_blobs
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
-from ristretto.numerics.formats import Format
+from ristretto.numerics.formats import DynamicFixedPoint, Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
 
 Measure = Literal["squared_error", "saturated"]
+Kernels = Literal["plain", "rounding", "integers"]
 
 MAX_BYTES = (1 << 31) - (1 << 20)
 
@@ -117,6 +119,7 @@ def build(
     simulation: Simulation | None = None,
     diagnose: bool = False,
     section: Section | None = None,
+    kernels: Kernels = "plain",
 ) -> BuiltNet:
     """Lower a net to ONNX.
 
@@ -131,17 +134,22 @@ def build(
         simulation: formats and rounding; none for the float net.
         diagnose: whether to count what integer arithmetic does in the layers that the outputs need.
         section: which layers to lower; none for all of them.
+        kernels: "plain" nodes that any runtime knows; or faster ones that compute the same as long as no value is NaN,
+            with "rounding" alone or with "integers" where this machine has exact integer kernels.
 
     Raises:
         NetError: a layer can be read and not run.
     """
     builder = _Builder(net, shapes, weights, simulation or Simulation(), diagnose, section or Section())
+    builder.fast = kernels != "plain"
     builder.emit_layers()
     fetches = {value: builder.fetch(value) for value in outputs}
     taps = {value: builder.extremes(value) for value in extremes}
     lost = {(value, fmt): builder.error(value, fmt, measure) for value, fmt in errors}
     wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair), *lost.values()]
     counted = builder.counted(wanted)
+    if builder.fast:
+        with_kernels(builder.nodes, wanted, integers=kernels == "integers")
     doubles = [name for tap in counted.values() for name in tap.outputs]
     model, inputs = builder.model(list(dict.fromkeys(wanted)), doubles)
     if builder.double:
@@ -167,6 +175,7 @@ class _Builder:
         self.simulation = simulation
         self.section = section
         self.rounded = 0
+        self.fast = False
         self.taps: dict[str, LayerTap] | None = {} if diagnose else None
         self.double = simulation.arithmetic is Arithmetic.FLOAT64
         self.nodes = NodeList(double=self.double)
@@ -274,6 +283,8 @@ class _Builder:
 
     def _quantize(self, name: str, fmt: Format, layer: LayerSpec, formats: LayerFormats) -> str:
         rounding = formats.rounding or self.simulation.rounding
+        if self.fast and isinstance(fmt, DynamicFixedPoint) and rounding is Rounding.HALF_EVEN:
+            return emit_fixed_point(self.nodes, name, fmt)
         self.rounded += 1
         seed = self.simulation.seed + self.rounded
         return emit_quantize(self.nodes, name, fmt, rounding, seed)
@@ -345,7 +356,7 @@ class _Builder:
             ],
             initializers,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="ristretto")
+        model = helper.make_model(graph, opset_imports=_opsets(nodes), producer_name="ristretto")
         model.ir_version = 8
         return model, inputs
 
@@ -362,6 +373,11 @@ def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> tuple[lis
                 if attribute.type == onnx.AttributeProto.GRAPH:
                     needed.update(name for inner in attribute.g.node for name in inner.input)
     return kept[::-1], needed
+
+
+def _opsets(nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
+    others = sorted({node.domain for node in nodes if node.domain})
+    return [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in others)]
 
 
 def _value_info(name: str, shape: Sequence[int] | None, element: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:

@@ -8,6 +8,8 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+import ristretto.caffe.catalogue
+import ristretto.graph.layers  # noqa: F401  (registers ours, so that only what a plug-in registers can be undone)
 from ristretto.caffe.catalogue.registry import forget_shape_rules, known_types
 from ristretto.decide.plan import joined_types, leave_group
 from ristretto.dialects.fields import unset_quantized_type

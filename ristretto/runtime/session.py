@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -13,7 +14,23 @@ from ristretto.errors import NetError
 
 Array = NDArray[np.float32]
 
-_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64}
+_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+
+_MOVING = [
+    "ClipQuantRewrite",
+    "DoubleQDQPairsRemover",
+    "EnsureUniqueDQForNodeUnit",
+    "NhwcTransformer",
+    "QDQFinalCleanupTransformer",
+    "QDQPropagationTransformer",
+    "QDQS8ToU8Transformer",
+    "QDQSelectorActionTransformer",
+    "ReluQuantRewrite",
+    "TransposeOptimizer",
+    "TransposeOptimizer_CPUExecutionProvider",
+    "WeightBiasQuantization",
+]
+"""What onnxruntime would move or merge."""
 
 _AT_NODE = re.compile(r"node (?:with name '|\()(.*)/[^/]*?['):]")
 """Where onnxruntime names the node it complains about; nodes are named LAYER/OPERATION."""
@@ -22,11 +39,13 @@ _AT_NODE = re.compile(r"node (?:with name '|\()(.*)/[^/]*?['):]")
 class Session:
     """A loaded model that maps named arrays to named arrays."""
 
-    def __init__(self, model: bytes, *, threads: int = 0) -> None:
+    def __init__(self, model: bytes, *, threads: int = 0, keep_layout: bool = False) -> None:
         """Load a serialized model.
 
         Args:
             model: the ONNX model.
+            keep_layout: leave transpositions and roundings where they are: the model has them in the best places, and
+                moving a rounding before another operation would change values on the way.
             threads: threads for one run; 0 lets onnxruntime take one per core.
 
         Raises:
@@ -36,14 +55,21 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # It would round weights between quantized values once more, to other formats than ours.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=_MOVING if keep_layout else None,
+            )
         except Exception as error:  # onnxruntime's own classes are not public
             raise _refused(error) from error
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self._types = {item.name: np.dtype(_TYPES[item.type]) for item in self._session.get_inputs()}
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> dict[str, Array]:
         """Run the model once.
 
         Args:

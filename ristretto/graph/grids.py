@@ -1,0 +1,145 @@
+"""Values known to lie on a grid: whole multiples of a power of two, between known ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.numerics.formats import DynamicFixedPoint
+
+EXACT = 1 << 24
+"""Whole numbers below this are exact in float32, and so are their sums in any order that stays below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Values code * 2**-fl with low <= code <= high."""
+
+    fl: int
+    low: int
+    high: int
+
+    @property
+    def magnitude(self) -> int:
+        """The greatest absolute code."""
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def offset(self) -> int | None:
+        """What is added to a code to store it in eight bits without sign; None where they do not suffice."""
+        if self.low >= 0 and self.high <= 255:
+            return 0
+        return 128 if self.low >= -128 and self.high <= 127 else None
+
+    def finer(self, fl: int) -> Grid:
+        """The same values with a fractional length that is not shorter."""
+        shift = fl - self.fl
+        return Grid(fl, self.low << shift, self.high << shift)
+
+    def fits(self, fmt: DynamicFixedPoint) -> bool:
+        """Whether a format has all these values, so that rounding to it changes none."""
+        if fmt.fl < self.fl:
+            return False
+        ends, own = grid_of(fmt), self.finer(fmt.fl)
+        return ends.low <= own.low and own.high <= ends.high
+
+    def clipped(self, low: float, high: float) -> Grid | None:
+        """What is left between two values; None where one of them cuts off values and is not on the grid."""
+        scaled = [max(-(2.0**60), min(2.0**60, math.ldexp(end, self.fl))) for end in (low, high)]
+        cuts = scaled[0] > self.low, scaled[1] < self.high
+        if any(cut and end != int(end) for cut, end in zip(cuts, scaled, strict=True)) or low > high:
+            return None
+        ends = [max(self.low, min(self.high, int(end))) for end in scaled]
+        return Grid(self.fl, ends[0], ends[1])
+
+
+def grid_of(fmt: DynamicFixedPoint) -> Grid:
+    """The values of a format."""
+    return Grid(fmt.fl, round(fmt.min * 2.0**fmt.fl), round(fmt.max * 2.0**fmt.fl))
+
+
+def joined(grids: Sequence[Grid]) -> Grid | None:
+    """The grid of values from several grids of one fractional length."""
+    if len({grid.fl for grid in grids}) != 1:
+        return None
+    return Grid(grids[0].fl, min(grid.low for grid in grids), max(grid.high for grid in grids))
+
+
+def added(first: Grid, second: Grid) -> Grid | None:
+    """The grid of sums; None where float32 may not be exact."""
+    if abs(first.fl - second.fl) > 24:
+        return None
+    fl = max(first.fl, second.fl)
+    one, other = first.finer(fl), second.finer(fl)
+    total = Grid(fl, one.low + other.low, one.high + other.high)
+    return total if max(total.magnitude, one.magnitude, other.magnitude) < EXACT else None
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerSums:
+    """Sums of products with weights of eight bits, which float32 holds exactly whatever the inputs.
+
+    Attributes:
+        codes: the weights as int8, of their shape.
+        fls: the weights' fractional length for each output.
+        bias: the bias at the scale of the products of each output, or None.
+        grid: the values that the sums may have.
+    """
+
+    codes: NDArray[np.int8]
+    fls: NDArray[np.int64]
+    bias: NDArray[np.int32] | None
+    grid: Grid
+
+
+def exact_sums(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.float32] | None) -> IntegerSums | None:
+    """What a layer of weights (outputs, ...) computes of inputs on a grid; None where float32 may not be exact."""
+    found = integer_weights(weights)
+    if found is None:
+        return None
+    codes, weight_fls = found
+    totals = np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(axis=1) * inputs.magnitude
+    fls = weight_fls + inputs.fl
+    bias_codes = None
+    if bias is not None:
+        wide = np.ldexp(bias.astype(np.float64), fls)
+        if np.any(wide != np.round(wide)) or np.any(np.abs(wide) >= EXACT):
+            return None
+        bias_codes = wide.astype(np.int32)
+        totals = totals + np.abs(bias_codes)
+    fl = int(fls.max(initial=0))
+    most = max((int(total) << int(fl - own) for total, own in zip(totals, fls, strict=True)), default=0)
+    if np.any(totals >= EXACT) or most >= EXACT:
+        return None
+    return IntegerSums(codes, weight_fls, bias_codes, Grid(fl, -most, most))
+
+
+def integer_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
+    """Weights (outputs, ...) as codes of eight bits, and the fractional length for each output: one, if one will do.
+
+    None where they have more bits.
+    """
+    rows = weights.reshape(len(weights), -1).astype(np.float64)
+    if not np.isfinite(rows).all():
+        return None
+    fls = np.array([_fl(row) for row in rows], np.int64)
+    for candidate in (np.full(len(rows), fls.max(initial=0)), fls):
+        codes = np.ldexp(rows, candidate[:, None])
+        if codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127:
+            return codes.astype(np.int8).reshape(weights.shape), candidate
+    return None
+
+
+def _fl(values: NDArray[np.float64]) -> int:
+    """The shortest fractional length that holds all of some float32 values."""
+    mantissas, exponents = np.frexp(values[values != 0])
+    if not mantissas.size:
+        return 0
+    whole = np.abs(np.ldexp(mantissas, 24)).astype(np.int64)
+    # The lowest bit that is set says how many of the 24 bits of a float32 are not needed.
+    unneeded = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
+    return int((24 - unneeded - exponents).max())

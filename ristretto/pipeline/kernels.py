@@ -1,0 +1,45 @@
+"""Which kernels a net is run with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from ristretto.caffe.netspec import NetSpec
+from ristretto.caffe.parameters import Blobs
+from ristretto.graph.build import Kernels, Simulation
+from ristretto.graph.finite import stays_finite
+from ristretto.graph.probes import probes
+from ristretto.numerics.arithmetic import Arithmetic
+from ristretto.runtime.session import Session
+
+SWITCH = "RISTRETTO_KERNELS"
+"""The environment variable that says which kernels to use: plain, rounding or integers; the scores are the same."""
+
+
+def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation) -> Kernels:
+    """The fastest kernels that compute what plain ones do, as long as what is fed is finite.
+
+    Args:
+        net: the net.
+        blobs: its weights, as ``fit_weights`` gives them.
+        simulation: how it is simulated.
+    """
+    if not simulation.formats or simulation.arithmetic is not Arithmetic.FLOAT32 or not stays_finite(net, blobs):
+        return "plain"
+    asked = os.environ.get(SWITCH)
+    if asked == "plain":
+        return "plain"
+    return "integers" if asked != "rounding" and exact_integer_kernels() else "rounding"
+
+
+@cache
+def exact_integer_kernels() -> bool:
+    """Whether this machine's integer kernels are exact; tried once."""
+    return all(
+        np.all(Session(probe.model.SerializeToString(), threads=1).run({"x": probe.x}, ["y"])["y"] == probe.expected)
+        for probe in probes()
+    )

@@ -1,0 +1,195 @@
+"""Faster kernels compute what plain nodes do, bit for bit: random nets and formats, every value of each."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ristretto.caffe.net import build_net
+from ristretto.caffe.netspec import NetSpec
+from ristretto.caffe.shapes import infer_shapes
+from ristretto.caffe.textproto import parse
+from ristretto.graph.build import BuiltNet, Kernels, Simulation, build
+from ristretto.graph.probes import probes
+from ristretto.numerics.formats import DynamicFixedPoint
+from ristretto.numerics.layer_formats import LayerFormats
+from ristretto.numerics.rounding import Rounding
+from ristretto.pipeline.kernels import exact_integer_kernels
+from ristretto.runtime.session import Session
+
+FAST: tuple[Kernels, ...] = ("rounding", "integers")
+BATCH, SIDE = 3, 9
+
+
+def layer(name: str, kind: str, bottoms: str, fields: str = "", top: str = "") -> str:
+    read = " ".join(f'bottom: "{bottom}"' for bottom in bottoms.split())
+    return f'layer {{ name: "{name}" type: "{kind}" {read} top: "{top or name}" {fields} }}\n'
+
+
+def conv(name: str, bottom: str, channels: int, kernel: int = 3, group: int = 1) -> str:
+    size = f"num_output: {channels} kernel_size: {kernel} pad: {kernel // 2} group: {group}"
+    return layer(name, "Convolution", bottom, f"convolution_param {{ {size} }}")
+
+
+def chain(channels: int) -> str:
+    """Everything that codes can flow through, a residual sum, branches, and an average that needs floats."""
+    return (
+        f'input: "x" input_dim: {BATCH} input_dim: 5 input_dim: {SIDE} input_dim: {SIDE}\n'
+        + conv("a", "x", channels)
+        + layer("ra", "ReLU", "a", top="a")
+        + layer("p", "Pooling", "a", "pooling_param { kernel_size: 3 stride: 2 }")
+        + conv("b", "p", channels)
+        + layer("rb", "ReLU", "b", top="b")
+        + conv("c", "b", channels)
+        + layer("s", "Eltwise", "p c")
+        + layer("rs", "ReLU", "s", top="s")
+        + conv("d", "s", channels, 1)
+        + conv("e", "s", channels, 3, channels)
+        + layer("j", "Concat", "d e")
+        + layer("k", "Clip", "j", "clip_param { min: 0 max: 2.5 }")
+        + conv("f", "k", channels)
+        + layer("q", "Pooling", "f", "pooling_param { pool: AVE kernel_size: 2 stride: 2 }")
+        + layer("g", "InnerProduct", "q", "inner_product_param { num_output: 12 }")
+        + layer("rg", "ReLU", "g", top="g")
+        + layer("h", "InnerProduct", "g", "inner_product_param { num_output: 7 }")
+        + layer("y", "Softmax", "h")
+    )
+
+
+def fixed(bits: st.SearchStrategy[int]) -> st.SearchStrategy[DynamicFixedPoint]:
+    def of(bw: int) -> st.SearchStrategy[DynamicFixedPoint]:
+        return st.builds(DynamicFixedPoint, st.just(bw), st.integers(bw - 5, bw + 1), st.booleans())
+
+    return bits.flatmap(of)
+
+
+WIDTHS = st.one_of(st.just(8), st.integers(2, 8), st.integers(9, 32))
+
+
+@st.composite
+def layer_formats(draw: st.DrawFn) -> LayerFormats:
+    inputs = draw(st.none() | fixed(WIDTHS))
+    params = draw(st.none() | fixed(st.integers(2, 12)).filter(lambda fmt: fmt.signed))
+    bias = params
+    if inputs is not None and params is not None and draw(st.booleans()):
+        bias = DynamicFixedPoint(32, min(inputs.fl + params.fl, 28))
+    return LayerFormats(inputs, draw(st.none() | fixed(WIDTHS)), params, bias, in_place=draw(st.booleans()))
+
+
+def built(net: NetSpec, formats: dict[str, LayerFormats], kernels: Kernels, values: list[str], seed: int) -> BuiltNet:
+    rng = np.random.default_rng(seed)
+    shapes = infer_shapes(net, {})
+    blobs = [
+        tuple(
+            (rng.standard_normal(shape) / np.sqrt(max(np.prod(shape[1:]), 4))).astype(np.float32)
+            for shape in item.blobs
+        )
+        for item in shapes.layers
+    ]
+    return build(net, shapes, blobs, outputs=values, simulation=Simulation(formats), kernels=kernels)
+
+
+def run(model: BuiltNet, x: np.ndarray, kernels: Kernels) -> dict[str, np.ndarray]:
+    session = Session(model.model.SerializeToString(), threads=1, keep_layout=kernels != "plain")
+    results = session.run({model.inputs["x"]: x}, list(model.fetches.values()))
+    return {value: results[name] for value, name in model.fetches.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    channels=st.sampled_from([4, 16, 16, 32]),
+    formats=st.dictionaries(st.sampled_from("abcdefgh"), layer_formats(), min_size=3),
+    sums=st.none() | fixed(st.integers(4, 16)),
+    seed=st.integers(0, 1000),
+    apart=st.booleans(),
+)
+def test_any_formats(
+    channels: int, formats: dict[str, LayerFormats], sums: DynamicFixedPoint | None, seed: int, apart: bool
+) -> None:
+    net = build_net(parse(chain(channels), "net.prototxt"))
+    if sums is not None:
+        formats = {**formats, "s": LayerFormats(output=sums, in_place=False)}
+    x = np.random.default_rng(seed).standard_normal((BATCH, 5, SIDE, SIDE)).astype(np.float32) * 2
+    values = [value for item in net.layers for value in item.outputs if item.type != "Input"]
+    # What is fetched is made as a float too; what is not may stay as codes throughout.
+    groups = [[net.finals["y"], value] for value in values[::4]] if apart else [values]
+    for group in groups:
+        plain = run(built(net, formats, "plain", group, seed), x, "plain")
+        quick = {kernels: run(built(net, formats, kernels, group, seed), x, kernels) for kernels in FAST}
+        for value in group:
+            np.testing.assert_array_equal(quick["rounding"][value], quick["integers"][value], err_msg=value)
+            np.testing.assert_allclose(quick["integers"][value], plain[value], rtol=0, atol=1e-6, err_msg=value)
+
+
+def at_8_bits(channels: int) -> tuple[NetSpec, dict[str, LayerFormats]]:
+    """Formats as the recommended preset gives them: stored once, results of eight bits."""
+    net = build_net(parse(chain(channels), "net.prototxt"))
+    unsigned, signed = DynamicFixedPoint(8, 6, signed=False), DynamicFixedPoint(8, 5)
+    params, bias = DynamicFixedPoint(8, 8), DynamicFixedPoint(32, 13)
+    formats = {
+        name: LayerFormats(signed if name == "a" else unsigned, unsigned, params, bias, in_place=False)
+        for name in "abdefg"
+    }
+    formats["c"] = LayerFormats(unsigned, DynamicFixedPoint(24, 14), params, bias, in_place=False)
+    formats["s"] = LayerFormats(output=unsigned, in_place=False)
+    return net, formats
+
+
+@pytest.mark.parametrize("channels", [16, 20])
+def test_what_flows_as_codes(channels: int) -> None:
+    net, formats = at_8_bits(channels)
+    values = [net.finals["y"]]
+    model = built(net, formats, "integers", values, 0).model
+    kinds = Counter(node.op_type for node in model.graph.node)
+    # b and f: c stays as wide as an accumulator, the others add up too few products to gain.
+    assert kinds["QLinearConv"] == 2
+    assert kinds["Conv"] == 4
+    assert kinds["Round"] == 0
+    x = np.random.default_rng(5).standard_normal((BATCH, 5, SIDE, SIDE)).astype(np.float32) * 2
+    plain = run(built(net, formats, "plain", values, 0), x, "plain")
+    for kernels in FAST:
+        np.testing.assert_array_equal(run(built(net, formats, kernels, values, 0), x, kernels)["y"], plain["y"])
+
+
+def test_ties_go_to_the_even_code_in_blocks() -> None:
+    net = build_net(parse(chain(16), "net.prototxt"))
+    fmt = DynamicFixedPoint(12, 9)
+    formats = {"a": LayerFormats(output=fmt, in_place=False)}
+    shapes = infer_shapes(net, {})
+    blobs = [tuple(np.zeros(shape, np.float32) for shape in item.blobs) for item in shapes.layers]
+    number = [item.name for item in net.layers].index("a")
+    blobs[number][0][:, 0, 1, 1] = 1.0  # the first channel, as it is
+    x = np.zeros((BATCH, 5, SIDE, SIDE), np.float32)
+    points = np.arange(SIDE * SIDE) - 40
+    x[0, 0] = (points.reshape(SIDE, SIDE) + 0.5) * fmt.step
+    x[1, 0] = np.linspace(-6, 6, SIDE * SIDE, dtype=np.float32).reshape(SIDE, SIDE)
+    value = net.layers[number].outputs[0]
+    model = build(
+        net, shapes, blobs, outputs=[net.finals["p"], value], simulation=Simulation(formats), kernels="rounding"
+    )
+    made = run(model, x, "rounding")[value][:, 3]
+    np.testing.assert_array_equal(made, fmt.quantize(x[:, 0], Rounding.HALF_EVEN))
+
+
+def test_probes_tell_an_exact_kernel_from_one_that_saturates() -> None:
+    for probe in probes():
+        session = Session(probe.model.SerializeToString(), threads=1)
+        made = session.run({"x": probe.x}, ["y"])["y"]
+        assert np.all(made == made.flat[0])
+        if exact_integer_kernels():
+            assert made.flat[0] == probe.expected
+        # Sums of pairs that saturate in 16 bits would be off by far more than a step.
+        assert 0 <= probe.expected <= 255
+        assert abs(probe.expected - 128) > 60
+        initializers = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in probe.model.graph.initializer}
+        offset, weight = int(initializers["x_zero"]), int(initializers["w"].flat[0])
+        pair = 2 * 255 * weight
+        saturated = np.clip(pair, -32768, 32767) / pair
+        count = initializers["w"][0].size
+        total = (count * 255 * weight * saturated - count * offset * weight) / float(initializers["step"])
+        assert abs(round(total) + 128 - probe.expected) > 10
