@@ -147,28 +147,34 @@ class BiasType(click.ParamType[Any]):
     rounding,
 )
 @section(
-    "New weights (with --weights_quantized; all on then, but in the original's preset and dialect)",
+    "New weights (all need --weights_quantized)",
     click.option(
         "--weights_quantized",
         type=PATH,
         metavar="OUT.caffemodel",
         help="Where to write the weights that belong to the result, in float.",
     ),
-    click.option("--fold/--no-fold", default=None, help="Fold BatchNorm, Scale and Bias into the layers before them."),
+    click.option(
+        "--fold/--no-fold",
+        default=None,
+        help="Fold BatchNorm, Scale and Bias into the layers before them.  [default: fold, where new weights are "
+        "written, but in the original's preset and dialect]",
+    ),
     click.option(
         "--equalize/--no-equalize",
         default=None,
-        help="Scale channels by powers of two, exactly, so that their ranges become alike.",
+        help="Scale channels by powers of two, exactly, so that their ranges become alike.  [default: no-equalize]",
     ),
     click.option(
         "--weight_rounding",
         type=click.Choice(["nearest", "compensated"]),
-        help="compensated rounds weights so that each layer's output stays close, on images without labels.",
+        help="compensated rounds weights so that each layer's output stays close, on images without labels.  "
+        "[default: compensated, where new weights are written, as above]",
     ),
     click.option(
         "--bias_correction/--no-bias_correction",
         default=None,
-        help="Correct biases by what rounding does to the mean of outputs.",
+        help="Correct biases by what rounding does to the mean of outputs.  [default: with compensated rounding]",
     ),
     click.option(
         "--rounding_images",
@@ -249,7 +255,27 @@ class BiasType(click.ParamType[Any]):
         help="The reader the prototxt is written for: original keeps to what the C++ tool knows.",
     ),
 )
-@section("Running", threads, plugins)
+@section(
+    "Running",
+    threads,
+    click.option(
+        "--cache_mb",
+        type=click.IntRange(min=0),
+        default=512,
+        show_default=True,
+        metavar="MIB",
+        help="Memory for decoded images, so that no pass decodes them again; 0 for none.",
+    ),
+    click.option(
+        "--cache_disk_mb",
+        type=click.IntRange(min=0),
+        default=4096,
+        show_default=True,
+        metavar="MIB",
+        help="What a temporary file (TMPDIR says where) takes of those that find no room in memory; 0 for none.",
+    ),
+    plugins,
+)
 def quantize(**flags: Any) -> int:
     """Turn a trained Caffe net into a fixed-point net.
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from ristretto.caffe.netspec import LayerSpec
+from ristretto.data.cache import Cache
 from ristretto.data.npz_source import NpzSource, open_npz
+from ristretto.data.prefetch import prefetched
 from ristretto.data.source import Batch, DataSource
 from ristretto.errors import UsageError
 
-__all__ = ["Batch", "DataSource", "NpzSource", "open_data", "open_npz"]
+__all__ = ["Batch", "Cache", "DataSource", "NpzSource", "open_data", "open_npz", "prefetched"]
 
 
-def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int) -> DataSource:
+def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int, cache: Cache | None = None) -> DataSource:
     """Open the source of a data layer.
 
     Args:
         layer: a layer of type Data, ImageData or HDF5Data.
         data_root: where relative paths are looked for when the current folder does not have them.
         seed: of skipping, shuffling, crops and mirrors.
+        cache: keeps what was read and decoded, so that it is not done twice; several sources may share it. None keeps
+            nothing. The batches are the same, bit by bit.
 
     Raises:
         DataError: the source is missing or damaged.
@@ -27,17 +31,18 @@ def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int) -> DataSou
     """
     if seed < 0:
         raise UsageError(f"the seed must not be negative, got {seed}", cure="give 0 or a positive whole number")
+    cache = cache if cache is not None else Cache()
     if layer.type == "Data":
         from ristretto.data.database import DatabaseSource
 
-        return DatabaseSource(layer, data_root, seed)
+        return DatabaseSource(layer, data_root, seed, cache)
     if layer.type == "ImageData":
         from ristretto.data.image_list import ImageListSource
 
-        return ImageListSource(layer, data_root, seed)
+        return ImageListSource(layer, data_root, seed, cache)
     if layer.type == "HDF5Data":
         from ristretto.data.hdf5_source import Hdf5Source
 
-        return Hdf5Source(layer, data_root, seed)
+        return Hdf5Source(layer, data_root, seed, cache)
     cure = "Data, ImageData and HDF5Data can; give the arrays of others with --inputs data.npz"
     raise layer.view.error(f"a {layer.type} layer cannot be read", field="type", cure=cure)

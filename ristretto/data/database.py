@@ -11,8 +11,9 @@ import lmdb
 import numpy as np
 
 from ristretto.caffe.netspec import LayerSpec
-from ristretto.data.datum import BadImageError, Image, parse_datum
-from ristretto.data.records import RecordSource
+from ristretto.data.cache import Cache
+from ristretto.data.datum import BadImageError, Image, is_encoded, parse_datum
+from ristretto.data.records import Reader, RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
 from ristretto.errors import DataError, UsageError
@@ -130,7 +131,7 @@ class _LevelDb:
 class DatabaseSource(RecordSource):
     """The Datums of a database in the order of their keys."""
 
-    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int) -> None:
+    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int, cache: Cache) -> None:
         view = layer.view.child("data_param")
         self._resolver = Resolver(layer, data_root)
         self._path = self._resolver.find(view.text("source"), "the source")
@@ -143,18 +144,27 @@ class DatabaseSource(RecordSource):
             raise view.error("the source is a LevelDB, the layer says LMDB", field="backend", cure=cure)
         self.batch_size = read_batch_size(view)
         self.transform = read_transform(layer, self._resolver)
-        self.seed = seed
+        self.seed, self.cache = seed, cache
+        self.identity = ("Data", self._path.resolve(), self.transform.color)
         self._skip = view.integer("rand_skip") if layer.phase == "TRAIN" else 0
         self.tops = layer.tops
         self._database = self._open()
         self.images = len(self._database.keys)
         if not self.images:
             raise self._resolver.error(f"the source '{self._path}' holds no records", "fill it, or name another one")
-        image, _ = self.read()(0)
+        self.encoded = self._encoded()
+        image, _ = self.kept()(0)
         self.shapes = image_and_label_shapes(layer, self.batch_size, self.transform.output_shape(image.shape))
 
     def _open(self) -> _Database:
         return _Lmdb(self._path, self._resolver) if self._lmdb else _LevelDb(self._path, self._resolver)
+
+    def _encoded(self) -> bool:
+        """Whether the first record holds an encoded image; the others will be alike."""
+        try:
+            return is_encoded(self._database.get(self._database.keys[0]) or b"")
+        except BadImageError:
+            return False  # reading it says what is wrong
 
     def order(self, rng: np.random.Generator) -> Iterator[int]:
         """Key order, starting after a random skip in TRAIN, round and round."""
@@ -163,7 +173,7 @@ class DatabaseSource(RecordSource):
             yield number % self.images
             number += 1
 
-    def read(self) -> Callable[[int], tuple[Image, float]]:
+    def read(self) -> Reader:
         """Reads and decodes one Datum."""
         database, color = self._database, self.transform.color
 

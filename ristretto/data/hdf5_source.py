@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.caffe.weights_hdf5 import import_h5py
+from ristretto.data.cache import Cache
 from ristretto.data.source import Batch, DataSource, Resolver, read_batch_size
 
 
@@ -21,7 +22,7 @@ class Hdf5Source(DataSource):
 
     images: int
 
-    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int) -> None:
+    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int, cache: Cache) -> None:
         view = layer.view.child("hdf5_data_param")
         self._resolver = Resolver(layer, data_root)
         if layer.view.has("transform_param"):
@@ -37,6 +38,7 @@ class Hdf5Source(DataSource):
         self._h5py = import_h5py(str(listing))
         self.batch_size = read_batch_size(view)
         self._shuffle, self._seed = view.flag("shuffle"), seed
+        self._cache = cache
         self.tops = layer.tops
         self._rows, rows_shape = self._measure()
         self.images = sum(self._rows)
@@ -86,8 +88,15 @@ class Hdf5Source(DataSource):
 
     def _load(self, path: Path) -> dict[str, NDArray[np.float32]]:
         """All tops' data of a file, in memory as Caffe keeps them."""
+        key = ("HDF5Data", path.resolve(), self.tops)
+        found = self._cache.get(key)
+        if found is not None:
+            return dict(zip(self.tops, found, strict=True))
         with self._datasets(path) as datasets:
-            return {top: np.asarray(dataset, np.float32) for top, dataset in datasets.items()}
+            arrays = {top: np.asarray(dataset, np.float32) for top, dataset in datasets.items()}
+            packed = any(dataset.compression is not None for dataset in datasets.values())
+        self._cache.put(key, tuple(arrays.values()), spill=packed)
+        return arrays
 
     def _round(self, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
         """(file, row) pairs of one round: file after file, shuffled within a file and among the files if at all."""

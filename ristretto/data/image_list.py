@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
+from ristretto.data.cache import Cache
 from ristretto.data.datum import BadImageError, decode_image, planar
 from ristretto.data.records import RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
@@ -22,7 +23,7 @@ _LABEL = re.compile("-?[0-9]{1,10}")
 class ImageListSource(RecordSource):
     """Images named by a text file, one "path label" a line."""
 
-    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int) -> None:
+    def __init__(self, layer: LayerSpec, data_root: Path | None, seed: int, cache: Cache) -> None:
         view = layer.view.child("image_data_param")
         self._resolver = Resolver(layer, data_root)
         self._list = self._resolver.find(view.text("source"), "the image list")
@@ -36,13 +37,14 @@ class ImageListSource(RecordSource):
         self._shuffle = view.flag("shuffle")
         self._skip = view.integer("rand_skip")
         self.transform = read_transform(layer, self._resolver)
-        self.seed = seed
+        self.seed, self.cache, self.encoded = seed, cache, True
+        self.identity = ("ImageData", self._list.resolve(), self._folder, self._size, self._color)
         self.tops = layer.tops
         self._items = self._read_list()
         self.images = len(self._items)
         if not self.images:
             raise self._resolver.error(f"the image list '{self._list}' names no image", "write one 'path label' a line")
-        image, _ = self.read()(0)
+        image, _ = self.kept()(0)
         self.shapes = image_and_label_shapes(layer, self.batch_size, self.transform.output_shape(image.shape))
 
     def _read_list(self) -> list[tuple[str, int]]:

@@ -52,6 +52,7 @@ class Transform:
         image: NDArray[np.uint8] | NDArray[np.float32],
         rng: np.random.Generator,
         name: Callable[[], str],
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Transform one image.
 
@@ -59,6 +60,7 @@ class Transform:
             image: (c, h, w), uint8 or float32.
             rng: where the crop's place and the mirroring are drawn from.
             name: tells which image it is, for errors.
+            out: takes the result, of ``output_shape``; None makes a new array.
 
         Returns:
             float32, (c, crop, crop) or as large as the image.
@@ -76,14 +78,18 @@ class Transform:
                 raise self.resolver.error(what, "make crop_size smaller, or resize the images")
             top, left = self._corner(height - self.crop, width - self.crop, rng)
             rows, columns = slice(top, top + self.crop), slice(left, left + self.crop)
-        values = image[:, rows, columns].astype(np.float32)
+        pixels = image[:, rows, columns]
+        if out is None:
+            out = np.empty(pixels.shape, np.float32)
+        values = out[:, :, ::-1] if mirrored else out
+        values[...] = pixels
         if self.mean_image is not None:
             values -= self.mean_image[:, rows, columns]
         if self.mean_values is not None:
             values -= self.mean_values
         if self.scale != 1:
             values *= np.float32(self.scale)
-        return values[:, :, ::-1] if mirrored else values
+        return out
 
     def _corner(self, spare_rows: int, spare_columns: int, rng: np.random.Generator) -> tuple[int, int]:
         if self.random_crop:

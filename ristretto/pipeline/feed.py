@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, declared_shapes
-from ristretto.data import DataSource, open_data, open_npz
+from ristretto.data import Cache, DataSource, open_data, open_npz
 from ristretto.errors import UsageError
 
 Batch = dict[str, NDArray[np.float32]]
@@ -70,7 +70,15 @@ def fed_layers(net: NetSpec) -> list[LayerSpec]:
     return [layer for layer in net.layers if layer.type in FED_TYPES]
 
 
-def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed: int, batched: bool = False) -> Feed:
+def open_feed(
+    net: NetSpec,
+    *,
+    inputs: Path | None,
+    data_root: Path | None,
+    seed: int,
+    batched: bool = False,
+    cache: Cache | None = None,
+) -> Feed:
     """Open everything a net reads.
 
     Args:
@@ -80,6 +88,7 @@ def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed
         seed: for shuffling, random crops and mirrors.
         batched: whether the arrays of an npz file are handed out in batches (of the size that the net declares), or
             all at once, whatever their shapes.
+        cache: keeps what was read and decoded for later passes; several feeds may share it. None keeps nothing.
 
     Raises:
         DataError: a source cannot be read.
@@ -101,4 +110,4 @@ def open_feed(net: NetSpec, *, inputs: Path | None, data_root: Path | None, seed
         what = f"layers of type {silent[0].type} have no data of their own"
         cure = f"give arrays for {tops} with --inputs data.npz"
         raise UsageError(what, layer=silent[0].name, file=net.file, cure=cure)
-    return Feed(tuple(open_data(layer, data_root=data_root, seed=seed) for layer in layers))
+    return Feed(tuple(open_data(layer, data_root=data_root, seed=seed, cache=cache) for layer in layers))

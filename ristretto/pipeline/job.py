@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ristretto.caffe.equalize import equalize
 from ristretto.caffe.fold import fold
 from ristretto.caffe.net import build_net, is_loss, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec
@@ -16,6 +17,7 @@ from ristretto.caffe.stored import Stored, stored_results
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
+from ristretto.data import Cache
 from ristretto.decide.choose import LayerRanges, integer_lengths
 from ristretto.decide.plan import Group, LayerSites, QuantPlan, group_of
 from ristretto.decide.ranges_file import ValueRanges, ranges_from_json
@@ -35,7 +37,7 @@ from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
 from ristretto.pipeline.verdicts import Verdicts, verdicts_of
-from ristretto.report.events import Folded, Listener
+from ristretto.report.events import Equalized, Folded, Listener
 from ristretto.report.model import Scored
 
 
@@ -239,9 +241,16 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     overrides = _overrides(options, layers)
     blob = score_blob(net, options.score)
     plain_weights = weights
+    if options.treatment.equalize:
+        equalized = equalize(net, weights)
+        weights = equalized.weights
+        listener(Equalized(tuple((pair.first, pair.readers, pair.channels) for pair in equalized.pairs)))
     net, warnings = runnable(net, [net.finals[blob], *_values_of(layers)])
-    feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
-    calibration, more = _open_calibration(options, document, net, feed, layers)
+    cache = Cache(options.cache_mb << 20, options.cache_disk_mb << 20)
+    feed = open_feed(
+        net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True, cache=cache
+    )
+    calibration, more = _open_calibration(options, document, net, feed, layers, cache)
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
     scorer = choose_scorer(net, shapes, options.score, options.score_script)
     name = blob if scorer is None else scorer.name
@@ -294,7 +303,7 @@ def _values_of(layers: list[LayerSpec]) -> list[str]:
 
 
 def _open_calibration(
-    options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed, layers: list[LayerSpec]
+    options: QuantizeOptions, document: Document, net: NetSpec, feed: Feed, layers: list[LayerSpec], cache: Cache
 ) -> tuple[Calibration, list[str]]:
     """The net and the data that ranges are measured on, and what to warn of."""
     if options.calibration_phase == "TEST" or options.inputs is not None:
@@ -307,5 +316,5 @@ def _open_calibration(
         raise NetError(what, file=error.file, line=error.line, layer=error.layer, cure=cure) from error
     names = {layer.name for layer in layers}
     train, warnings = runnable(train, _values_of([layer for layer in train.layers if layer.name in names]))
-    train_feed = open_feed(train, inputs=None, data_root=options.data_root, seed=options.seed)
+    train_feed = open_feed(train, inputs=None, data_root=options.data_root, seed=options.seed, cache=cache)
     return Calibration(train, train_feed, options.calibration_batches), warnings

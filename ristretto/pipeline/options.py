@@ -109,6 +109,8 @@ class QuantizeOptions:
         gpu: what --gpu was given; it runs on the CPU all the same.
         seed: of crops, mirrors, dropout and stochastic rounding.
         threads: threads per run; 0 for one per core.
+        cache_mb, cache_disk_mb: MiB of memory and of a temporary file for decoded images, which serve all passes; 0
+            for none. What finds no room is decoded in every pass.
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
     """
 
@@ -168,6 +170,8 @@ class QuantizeOptions:
     gpu: str = ""
     seed: int = 0
     threads: int = 0
+    cache_mb: int = 512
+    cache_disk_mb: int = 4096
     plugins: tuple[str, ...] = ()
 
     @property
@@ -201,13 +205,13 @@ class QuantizeOptions:
 
     @property
     def treatment(self) -> Treatment:
-        """What is done to the weights; by default everything that helps where the caller takes new weights."""
+        """What is done to the weights; by default what helps all nets, where the caller takes new weights."""
         own = self.preset == "recommended" and self.dialect == "extended" and self.weights_quantized is not None
         own = own and self.trimming_mode == "dynamic_fixed_point"
         rounding = self.weight_rounding or ("compensated" if own else "nearest")
         return Treatment(
             own if self.fold is None else self.fold,
-            own if self.equalize is None else self.equalize,
+            bool(self.equalize),
             rounding == "compensated",
             rounding == "compensated" if self.bias_correction is None else self.bias_correction,
         )
@@ -279,6 +283,8 @@ def check_options(options: QuantizeOptions) -> None:
         raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
     if options.iterations is not None and options.iterations < 1:
         raise UsageError("--iterations must be 1 or more, or all")
+    if min(options.cache_mb, options.cache_disk_mb) < 0:
+        raise UsageError("--cache_mb and --cache_disk_mb must be 0 or more", cure="0 keeps nothing")
     _check_formats(options)
     outputs = [options.model_quantized, options.report, options.save_ranges, options.weights_quantized]
     outputs += [target for _, target in options.also]

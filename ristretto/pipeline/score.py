@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
+from ristretto.data import prefetched
 from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import DataError, UsageError
 from ristretto.pipeline.feed import Batch, Feed
@@ -140,7 +141,7 @@ def run_pass(
 
 
 def _take(feed: Feed, batches: int | None) -> Iterator[Batch]:
-    return feed.single_pass() if batches is None else islice(feed.batches(), batches)
+    return prefetched(feed.single_pass() if batches is None else islice(feed.batches(), batches))
 
 
 def _batches_of(feed: Feed) -> int:

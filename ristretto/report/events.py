@@ -77,6 +77,17 @@ class Folded:
 
 
 @dataclass(frozen=True, slots=True)
+class Equalized:
+    """Channels were scaled by powers of two.
+
+    Attributes:
+        pairs: for each layer that could be, its name, the names of those that read it, and how many channels were.
+    """
+
+    pairs: tuple[tuple[str, tuple[str, ...], int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Widened:
     """All groups together missed the margin, so that one group gets a wider width."""
 
@@ -100,7 +111,18 @@ class Warned:
     text: str
 
 
-Event = DeviceChosen | PassStarted | BatchDone | PassDone | LengthsChosen | Folded | HarmsMeasured | Widened | Warned
+Event = (
+    DeviceChosen
+    | Equalized
+    | PassStarted
+    | BatchDone
+    | PassDone
+    | LengthsChosen
+    | Folded
+    | HarmsMeasured
+    | Widened
+    | Warned
+)
 Listener = Callable[[Event], None]
 
 

@@ -13,6 +13,7 @@ from ristretto.decide.search import Trial
 from ristretto.report.events import (
     BatchDone,
     DeviceChosen,
+    Equalized,
     Event,
     Folded,
     HarmsMeasured,
@@ -83,6 +84,9 @@ def event_lines(event: Event) -> Iterator[LogLine]:
                 yield LogLine(f"Folded {', '.join(layers)} into {into}.")
             for layer, reason in declined:
                 yield LogLine(f"Kept {layer}: {reason}.")
+        case Equalized(pairs):
+            scaled = [channels for _, _, channels in pairs if channels]
+            yield LogLine(f"Equalized {sum(scaled)} channels of {len(scaled)} layers.")
         case HarmsMeasured(sites, widths, images):
             yield LogLine(
                 f"Measured what narrowing does to the output: {sites} sites, {widths} widths, {images} images."

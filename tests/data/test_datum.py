@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -42,6 +44,39 @@ def test_packed_float_data_is_read_too() -> None:
 def test_bytes_win_over_float_data() -> None:
     datum = message_class("Datum")(channels=1, height=1, width=1, data=b"\x07", float_data=[9.0])
     assert parse_datum(datum.SerializeToString(), None)[0] == 7
+
+
+PIECES = [b"\x08\x01", b"\x08\x81\x80\x00", b"\x10\x02", b"\x18\x03", b"\x22\x06abcdef", b"\x22\x00", b"\x28\x07"]
+PIECES += [
+    b"\x28" + b"\xff" * 9 + b"\x01",
+    b"\x38\x00",
+    b"\x38\x01",
+    b"\x32\x04\x00\x00\x80\x3f",
+    b"\x28",
+    b"\x22\x50",
+    b"\x70\x05",
+]
+USUAL = b"\x08\x01\x10\x02\x18\x03\x22\x06abcdef"
+
+
+def outcome(record: bytes) -> tuple[object, ...]:
+    try:
+        image, label = parse_datum(record, None)
+    except BadImageError as error:
+        return (str(error),)
+    return image.dtype, image.shape, image.tobytes(), label
+
+
+@given(st.booleans(), st.lists(st.sampled_from(PIECES), max_size=9), st.integers(0, 3))
+def test_the_short_way_for_usual_records_reads_what_the_long_one_does(
+    usual: bool, pieces: list[bytes], less: int
+) -> None:
+    record = USUAL * usual + b"".join(pieces)
+    record = record[: len(record) - less]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ristretto.data.datum._USUAL", re.compile(rb"(?!)"))
+        expected = outcome(record)
+    assert outcome(record) == expected
 
 
 @given(st.binary(max_size=60))
