@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ristretto.atomic import atomic_write_bytes, atomic_write_text
@@ -17,13 +18,19 @@ from ristretto.dialects.prototxt import planned_layers, write_plan
 from ristretto.errors import FormatError
 from ristretto.pipeline.brought import steps
 from ristretto.pipeline.calibrate import suspicious_ranges
+from ristretto.pipeline.compare import compare
+from ristretto.pipeline.evaluate import NetOptions
 from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions, check_options
 from ristretto.pipeline.search import Outcome, search
 from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
+from ristretto.report.comparison import Comparison
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.jsonfile import dump as json_text
 from ristretto.report.model import Asked, LayerReport, Report, Scored, Settings, Step
+
+COMPARED_IMAGES = 32
+"""How many images the report compares the two nets on."""
 
 __all__ = ["QuantizeOptions", "quantize"]
 
@@ -55,7 +62,27 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     for warning in report.warnings:
         listener(Warned(warning))
     _write(job, outcome)
-    return report
+    return replace(report, comparison=_compared(options)) if options.details else report
+
+
+def _compared(options: QuantizeOptions) -> Comparison | None:
+    """The quantized net, as it was written, against the float net, on a few images."""
+    if options.model_quantized is None:
+        return None
+    net = NetOptions(
+        options.model,
+        options.weights,
+        level=options.level,
+        stages=options.stages,
+        rounding=options.rounding,
+        inputs=options.inputs,
+        data_root=options.data_root,
+        seed=options.seed,
+        threads=options.threads,
+        plugins=options.plugins,
+    )
+    weights = () if options.weights_quantized is None else (options.weights_quantized,)
+    return compare(net, options.model_quantized, weights, COMPARED_IMAGES)
 
 
 def _report(

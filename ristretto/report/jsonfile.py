@@ -11,6 +11,7 @@ from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan_file import layer_to_json
 from ristretto.decide.ranges_file import fitted_to_json, layer_ranges_to_json
 from ristretto.decide.search import Ladder
+from ristretto.report.comparison import comparison_to_json
 from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
 
@@ -45,6 +46,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         "combined": scored_to_json(report.combined),
         **({"steps": [{"name": s.name, "sqnr_db": finite(s.sqnr_db)} for s in report.steps]} if report.steps else {}),
         **({} if report.paired is None else {"paired": _paired(report.paired)}),
+        **({} if report.comparison is None else {"comparison": comparison_to_json(report.comparison)}),
         "drop_pct": finite(100 * (report.baseline.score - report.combined.score)),
         "margin_met": report.margin_met,
         "warnings": list(report.warnings),

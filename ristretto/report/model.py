@@ -13,6 +13,7 @@ from ristretto.decide.confidence import Paired
 from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan import QuantPlan
 from ristretto.decide.search import Ladder
+from ristretto.report.comparison import Comparison
 from ristretto.report.integer import IntegerLayer
 
 SCHEMA_VERSION = 1
@@ -107,6 +108,7 @@ class Report:
         paired: what became of single images, where the score is a plain accuracy.
         mixed: the search for a width of every layer, where it was asked for.
         steps: what each rule and treatment brought, where that was asked for.
+        comparison: where along the net the error arises, where that was asked for.
     """
 
     settings: Settings
@@ -123,6 +125,7 @@ class Report:
     paired: Paired | None = None
     mixed: MixedSearch | None = None
     steps: tuple[Step, ...] = ()
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
