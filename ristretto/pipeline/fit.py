@@ -20,6 +20,7 @@ from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import Measure, Simulation
 from ristretto.numerics.formats import DynamicFixedPoint, Format
 from ristretto.pipeline.calibrate import Calibration
+from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.runner import Runner
 
 Asked = tuple[str, Format]
@@ -109,7 +110,7 @@ def _losses(
     calibration: Calibration, weights: Weights, asked: list[Asked], measure: Measure, seed: int, threads: int
 ) -> dict[Asked, float]:
     """What each rounding loses: the sum of squares over all batches, or the mean share that saturates."""
-    runner = Runner(calibration.net, weights, (), (), Simulation(seed=seed), threads, asked, measure)
+    runner = Pieces(Runner(calibration.net, weights, (), (), Simulation(seed=seed), threads, asked, measure))
     totals = dict.fromkeys(asked, 0.0)
     batches = 0
     for batch in islice(calibration.feed.batches(), calibration.batches):

@@ -44,6 +44,21 @@ class Halfway:
     values: dict[str, Array]
 
 
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What one batch gave.
+
+    Attributes:
+        values: the wanted values.
+        ranges: of the measured ones.
+        losses: what each rounding in question loses.
+    """
+
+    values: dict[str, Array]
+    ranges: dict[str, TensorStats]
+    losses: dict[tuple[str, Format], float]
+
+
 @dataclass
 class Runner:
     """Runs one net in one simulation.
@@ -75,44 +90,47 @@ class Runner:
     integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[tuple[str, Shape], ...], bool], _Loaded] = field(default_factory=dict)
 
-    def run(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, TensorStats]]:
-        """Run one batch.
+    def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
+        """Run one batch, a section from what the layers before it have made of one.
 
         Returns:
             the wanted values, and the ranges of the measured ones.
         """
-        loaded = self._load({blob: array.shape for blob, array in batch.items()}, batch.values())
-        for rule in loaded.labels:
-            rule.check(batch)
+        results = self.results(batch, losses=False)
+        return results.values, results.ranges
+
+    def losses(self, batch: Mapping[str, Array] | Halfway) -> dict[tuple[str, Format], float]:
+        """For one batch what each rounding in ``errors`` loses, over a sample of the value's elements."""
+        return self.results(batch, losses=True).losses
+
+    def results(self, batch: Mapping[str, Array] | Halfway, *, losses: bool) -> Results:
+        """Run one batch and return all that is asked for."""
+        fed, arrays = (
+            (batch.fed, batch.values)
+            if isinstance(batch, Halfway)
+            else ({blob: array.shape for blob, array in batch.items()}, batch)
+        )
+        loaded = self._load(fed, arrays.values())
+        for rule in loaded.labels if self.section.start == 0 else ():
+            rule.check(arrays)
         built = loaded.built
         names = [*built.fetches.values(), *(name for pair in built.extremes.values() for name in pair)]
         names += [name for tap in built.taps.values() for name in tap.outputs]
-        feeds = {name: batch[blob] for blob, name in built.inputs.items()}
+        names += built.errors.values() if losses else ()
+        feeds = {name: arrays[blob] for blob, name in built.inputs.items()}
         results = loaded.session.run(feeds, list(dict.fromkeys(names)))
-        values = {value: results[name] for value, name in built.fetches.items()}
-        ranges = {
-            value: TensorStats(float(results[low]), float(results[high]))
-            for value, (low, high) in built.extremes.items()
-        }
         for layer, tap in built.taps.items():
             totals = self.integer.setdefault(layer, TapTotals.of(tap))
             for name in tap.outputs:
                 totals.add(results[name])
-        return values, ranges
-
-    def losses(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
-        """For one batch what each rounding in ``errors`` loses, over a sample of the value's elements."""
-        loaded = self._load({blob: array.shape for blob, array in batch.items()}, batch.values())
-        feeds = {name: batch[blob] for blob, name in loaded.built.inputs.items()}
-        results = loaded.session.run(feeds, list(loaded.built.errors.values()))
-        return {asked: float(results[name]) for asked, name in loaded.built.errors.items()}
-
-    def go_on(self, halfway: Halfway) -> dict[str, Array]:
-        """Run the section from what the layers before it have made of a batch."""
-        built = (loaded := self._load(halfway.fed, halfway.values.values())).built
-        feeds = {name: halfway.values[value] for value, name in built.inputs.items()}
-        results = loaded.session.run(feeds, list(dict.fromkeys(built.fetches.values())))
-        return {value: results[name] for value, name in built.fetches.items()}
+        return Results(
+            {value: results[name] for value, name in built.fetches.items()},
+            {
+                value: TensorStats(float(results[low]), float(results[high]))
+                for value, (low, high) in built.extremes.items()
+            },
+            {asked: float(results[name]) for asked, name in built.errors.items()} if losses else {},
+        )
 
     def prepare(self, fed: Mapping[str, Shape]) -> dict[str, Shape]:
         """Build for the given input shapes now, so that mistakes show before a long job begins.
@@ -144,5 +162,7 @@ class Runner:
                 kernels=kernels,
             )
             session = Session(built.model.SerializeToString(), threads=self.threads, keep_layout=kernels != "plain")
-            self._loaded = {key: _Loaded(shapes.values, label_rules(self.net, shapes), built, session)}
+            # A batch in pieces may have two shapes; more are not needed at once.
+            self._loaded = dict([*self._loaded.items()][-1:])
+            self._loaded[key] = _Loaded(shapes.values, label_rules(self.net, shapes), built, session)
         return self._loaded[key]

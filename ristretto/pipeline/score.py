@@ -15,6 +15,7 @@ from ristretto.data import prefetched
 from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import DataError, UsageError
 from ristretto.pipeline.feed import Batch, Feed
+from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.scorers import Scorer
 from ristretto.pipeline.verdicts import Verdicts
@@ -113,8 +114,9 @@ def run_pass(
     images = count = 0
     if scorer is not None:
         scorer.start()
+    pieces = Pieces(runner)
     for batch in _take(feed, batches):
-        values, ranges = runner.run(batch)
+        values, ranges = pieces.run(batch)
         size = _images_in(batch)
         if verdicts is not None:
             verdicts.add(values)

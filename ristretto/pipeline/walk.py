@@ -12,6 +12,7 @@ from ristretto.caffe.weights import Weights
 from ristretto.graph.build import Section, Simulation, live_values
 from ristretto.numerics.layer_formats import LayerFormats
 from ristretto.pipeline.feed import Batch
+from ristretto.pipeline.pieces import in_pieces
 from ristretto.pipeline.runner import Halfway, Runner
 
 Array = NDArray[np.float32]
@@ -33,7 +34,8 @@ class Walk:
             threads: threads per run; 0 for one per core.
         """
         self._net, self._threads = net, threads
-        self._halfway = [Halfway({blob: array.shape for blob, array in batch.items()}, batch) for batch in batches]
+        pieces = [piece for batch in batches for piece in in_pieces(net, batch)]
+        self._halfway = [Halfway({blob: array.shape for blob, array in piece.items()}, piece) for piece in pieces]
         self.position = 0
 
     def advance(self, position: int, weights: Weights, formats: Mapping[str, LayerFormats]) -> None:
@@ -45,7 +47,7 @@ class Walk:
         runner = Runner(self._net, weights, live, (), Simulation(formats), self._threads, section=section)
         # One by one: what a batch was before makes room for what it is next.
         for number, halfway in enumerate(self._halfway):
-            self._halfway[number] = Halfway(halfway.fed, runner.go_on(halfway))
+            self._halfway[number] = Halfway(halfway.fed, runner.run(halfway)[0])
         self.position = position
 
     def values(self, value: str) -> list[Array]:
@@ -56,4 +58,4 @@ class Walk:
         """What the next layer makes of the batches, which stay where they are."""
         section = Section(self.position, self.position + 1)
         runner = Runner(self._net, weights, [value], (), Simulation(formats), self._threads, section=section)
-        return [runner.go_on(halfway)[value] for halfway in self._halfway]
+        return [runner.run(halfway)[0][value] for halfway in self._halfway]

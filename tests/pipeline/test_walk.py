@@ -50,8 +50,8 @@ def test_any_cut_changes_nothing(name: str, in_place: bool) -> None:
             second = Runner(net, weights, [final], (), Simulation(formats, rounding, 4), section=Section(cut))
             for batch, wanted in zip(batches, expected, strict=True):
                 fed = {name: array.shape for name, array in batch.items()}
-                halfway = Halfway(fed, first.go_on(Halfway(fed, batch)))
-                np.testing.assert_array_equal(second.go_on(halfway)[final], wanted)
+                halfway = Halfway(fed, first.run(Halfway(fed, batch))[0])
+                np.testing.assert_array_equal(second.run(halfway)[0][final], wanted)
 
 
 def test_a_walk_sees_what_a_layer_finds_and_makes() -> None:

@@ -1,0 +1,174 @@
+"""A batch run in pieces: as many images at once as suit the memory, the scores of the whole batch all the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ristretto.caffe.netspec import NetSpec, Shape
+from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
+from ristretto.decide.stats import TensorStats
+from ristretto.graph.build import Section, live_values
+from ristretto.numerics.formats import Format
+from ristretto.pipeline.runner import Halfway, Results, Runner
+
+Array = NDArray[np.float32]
+
+PIECE_BYTES = 1 << 25
+"""About how large the largest value of a piece is; smaller pieces are no faster."""
+
+_IMAGE_BY_IMAGE = frozenset(
+    {
+        "AbsVal", "BNLL", "BatchNorm", "Bias", "Clip", "Concat", "Convolution", "ConvolutionDepthwise",
+        "ConvolutionRistretto", "Deconvolution", "DeconvolutionRistretto", "DepthwiseConvolution", "ELU", "Eltwise",
+        "Exp",
+        "FcRistretto", "Flatten", "InnerProduct", "Interp", "LRN", "LRNRistretto", "Log", "PReLU", "Pooling", "Power",
+        "ReLU", "ReLU6", "Reshape", "Scale", "ShuffleChannel", "Sigmoid", "Slice", "Softmax", "Split", "TanH",
+        "Threshold", "Upsample",
+    }
+)  # fmt: skip
+"""Types that compute each image by itself and draw no random numbers, as long as a value's first axis is the images."""
+
+_LEARNING = frozenset({"BatchNorm", "Dropout"})
+"""Types that in phase TRAIN look at the whole batch, or draw for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a net stops computing image by image.
+
+    Attributes:
+        position: number of the first layer that has to see the whole batch.
+        images: how many images a piece has.
+    """
+
+    position: int
+    images: int
+
+
+def cut_of(net: NetSpec, shapes: NetShapes, fed: Mapping[str, Shape]) -> Cut | None:
+    """How a batch is to be run in pieces; None where it is small enough, or where the net is not made so.
+
+    Args:
+        net: the net.
+        shapes: its shapes for the whole batch.
+        fed: the shapes of what is fed.
+    """
+    counts = {shape[0] if shape else 0 for shape in fed.values()}
+    if len(counts) != 1:
+        return None
+    (count,) = counts
+    position, largest = 0, 0
+    for layer in net.layers:
+        values = [shapes.values[value] for value in layer.outputs]
+        own = layer.type in FED_TYPES or (layer.type == "Dropout" and net.phase == "TEST")
+        own = own or (layer.type in _IMAGE_BY_IMAGE and not (net.phase == "TRAIN" and layer.type in _LEARNING))
+        if not own or any(not shape or shape[0] != count for shape in values):
+            break
+        position += 1
+        largest = max([largest, *(4 * math.prod(shape[1:]) for shape in values)])
+    images = max(2, PIECE_BYTES // max(largest, 1))
+    if images >= count or position == 0:
+        return None
+    even = next((size for size in range(images, images // 2, -1) if count % size == 0), images)
+    return Cut(position, even)
+
+
+class Pieces:
+    """Runs what a runner runs, in pieces where that saves memory; the results are the same."""
+
+    def __init__(self, runner: Runner) -> None:
+        """Take a runner; nothing is built yet."""
+        self._runner = runner
+        self._cuts: dict[tuple[tuple[str, Shape], ...], tuple[Cut, Runner, Runner] | None] = {}
+
+    def run(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, TensorStats]]:
+        """As ``Runner.run``."""
+        results = self._results(batch, losses=False)
+        return results.values, results.ranges
+
+    def losses(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
+        """As ``Runner.losses``, over another sample of the elements."""
+        return self._results(batch, losses=True).losses
+
+    def _results(self, batch: Mapping[str, Array], *, losses: bool) -> Results:
+        split = self._split(batch)
+        if split is None:
+            return self._runner.results(batch, losses=losses)
+        cut, head, tail = split
+        pieces = _pieces(batch, cut.images)
+        parts = [head.results(piece, losses=losses) for piece in pieces]
+        values = {value: np.concatenate([part.values[value] for part in parts]) for value in head.outputs}
+        whole = Halfway({blob: array.shape for blob, array in batch.items()}, values)
+        rest = tail.results(whole, losses=losses)
+        ranges = {value: _joined([part.ranges[value] for part in parts]) for value in head.measured}
+        mean = head.measure == "saturated"
+        shares = [_images_in(piece) / _images_in(batch) if mean else 1.0 for piece in pieces]
+        lost = {
+            asked: sum(share * part.losses[asked] for share, part in zip(shares, parts, strict=True))
+            for asked in (head.errors if losses else ())
+        }
+        return Results(rest.values, {**ranges, **rest.ranges}, {**lost, **rest.losses})
+
+    def _split(self, batch: Mapping[str, Array]) -> tuple[Cut, Runner, Runner] | None:
+        fed = {blob: array.shape for blob, array in batch.items()}
+        key = tuple(sorted(fed.items()))
+        if key not in self._cuts:
+            self._cuts[key] = self._prepared(fed)
+        return self._cuts[key]
+
+    def _prepared(self, fed: dict[str, Shape]) -> tuple[Cut, Runner, Runner] | None:
+        runner = self._runner
+        if runner.diagnose or runner.section != Section():
+            return None
+        cut = cut_of(runner.net, infer_shapes(runner.net, fed), fed)
+        if cut is None:
+            return None
+        made = {value for layer in runner.net.layers[: cut.position] for value in layer.outputs}
+        live = live_values(runner.net, cut.position, runner.outputs)
+
+        def part(section: Section, outputs: tuple[str, ...], *, first: bool) -> Runner:
+            return replace(
+                runner,
+                outputs=outputs,
+                measured=[value for value in runner.measured if (value in made) == first],
+                errors=[asked for asked in runner.errors if (asked[0] in made) == first],
+                section=section,
+                integer={},
+                _loaded={},
+            )
+
+        head = part(Section(0, cut.position), live, first=True)
+        tail = part(Section(cut.position), tuple(runner.outputs), first=False)
+        return cut, head, tail
+
+
+def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """A batch as several smaller ones that suit the memory."""
+    fed = {blob: array.shape for blob, array in batch.items()}
+    cut = cut_of(net, infer_shapes(net, fed), fed)
+    return [dict(batch)] if cut is None else _pieces(batch, cut.images)
+
+
+def _pieces(batch: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
+    count = _images_in(batch)
+    starts = list(range(0, count, images))
+    if count - starts[-1] == 1 and len(starts) > 1:
+        # One row alone is multiplied by another kernel than several.
+        starts.pop()
+    ends = [*starts[1:], count]
+    return [{blob: array[start:end] for blob, array in batch.items()} for start, end in zip(starts, ends, strict=True)]
+
+
+def _images_in(batch: Mapping[str, Array]) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _joined(parts: list[TensorStats]) -> TensorStats:
+    """The range over the pieces of one batch."""
+    return replace(reduce(TensorStats.merged, parts), batches=1)
