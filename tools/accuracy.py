@@ -87,12 +87,24 @@ NETS = [
 ]
 
 _ALL = {"fold": True, "weight_rounding": "compensated"}
+RULES = ("max", "percentile", "squared_error", "output_error")
+
+
+def _widths(params: int, activations: int) -> dict[str, int]:
+    return {"bw_conv_params": params, "bw_fc_params": params, "bw_activations": activations}
+
+
+FIXED: dict[str, dict[str, Any]] = {
+    "8/8, weights as they are": _widths(8, 8),
+    "8/8": {**_widths(8, 8), **_ALL},
+    "6/6": {**_widths(6, 6), **_ALL},
+    "4/8": {**_widths(4, 8), **_ALL},
+}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "8/8, weights as they are": {"bw_conv_params": 8, "bw_fc_params": 8, "bw_activations": 8},
-    "8/8": {"bw_conv_params": 8, "bw_fc_params": 8, "bw_activations": 8, **_ALL},
-    "6/6": {"bw_conv_params": 6, "bw_fc_params": 6, "bw_activations": 6, **_ALL},
-    "4/8": {"bw_conv_params": 4, "bw_fc_params": 4, "bw_activations": 8, **_ALL},
+    **FIXED,
     "mixed/8": {"search": "mixed", "error_margin": 1.0, "bw_activations": 8, **_ALL},
+    **{f"{bw}/{bw} {rule}": {**_widths(bw, bw), "range_rule": rule} for bw in (8, 6) for rule in RULES},
+    "4/8 equalized": {**_widths(4, 8), **_ALL, "equalize": True},
 }
 
 
@@ -187,7 +199,7 @@ def cell(result: dict[str, Any] | None) -> str:
 
 def render(results: dict[str, Any], material: Path) -> str:
     """The page."""
-    fixed = [setting for setting in SETTINGS if setting != "mixed/8"]
+    fixed = list(FIXED)
     lines = [
         "# Accuracy",
         "",
@@ -232,6 +244,7 @@ def render(results: dict[str, Any], material: Path) -> str:
             lines.append(f"| {net.name} | {result['weight_bits']:.2f} | {cell(result)} | {result['seconds']:.0f} s |")
     if bits:
         lines.append(f"| mean | {np.mean(bits):.2f} | | |")
+    lines += ["", *rules_table(results), *equalized_table(results)]
     lines += [
         "",
         "Ranges and rounding are fitted to images of the training set (CIFAR-10: 1000 for ranges, 500 for rounding).",
@@ -240,6 +253,38 @@ def render(results: dict[str, Any], material: Path) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def rules_table(results: dict[str, Any]) -> list[str]:
+    """What the range rules lose, with the weights as they are."""
+    settings = [f"{bw}/{bw} {rule}" for bw in (8, 6) for rule in RULES]
+    lines = [
+        "Range rules (`--range_rule`), weights as they are, points lost; the intervals are as wide as above:",
+        "",
+        "| net | " + " | ".join(settings) + " |",
+        "| --- |" + " --- |" * len(settings),
+    ]
+    for net in NETS:
+        found = results.get(net.name, {})
+        if any(setting in found for setting in settings):
+            lines.append(f"| {net.name} | " + " | ".join(_mean([found.get(setting)]) for setting in settings) + " |")
+    means = [_mean([results.get(net.name, {}).get(setting) for net in NETS]) for setting in settings]
+    return [*lines, "| mean | " + " | ".join(means) + " |", ""]
+
+
+def equalized_table(results: dict[str, Any]) -> list[str]:
+    """What equalizing channels brings beside compensated rounding."""
+    lines = [
+        "Channels equalized (`--equalize`) beside the rest, 4-bit weights and 8-bit activations:",
+        "",
+        "| net | without | with |",
+        "| --- | --- | --- |",
+    ]
+    for net in NETS:
+        found = results.get(net.name, {})
+        if "4/8 equalized" in found:
+            lines.append(f"| {net.name} | {cell(found.get('4/8'))} | {cell(found['4/8 equalized'])} |")
+    return lines
 
 
 def _mean(found: list[dict[str, Any] | None]) -> str:
