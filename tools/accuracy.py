@@ -21,6 +21,7 @@ from typing import Any
 import lmdb
 import numpy as np
 
+from ristretto.caffe.weights import read_weights
 from ristretto.decide.confidence import Paired, drop_interval
 from ristretto.numerics.formats import ChannelFixedPoint, DynamicFixedPoint
 from ristretto.pipeline.options import QuantizeOptions
@@ -168,8 +169,6 @@ def with_calibration_data(model: Path, source: Path, folder: Path) -> Path:
 
 def mean_weight_bits(report: Report, weights_file: Path) -> float:
     """Mean bits of a weight over the quantized layers."""
-    from ristretto.caffe.weights import read_weights
-
     weights = read_weights([weights_file])
     bits = counts = 0
     for name, formats in report.plan.layers.items():
@@ -178,6 +177,12 @@ def mean_weight_bits(report: Report, weights_file: Path) -> float:
             bits += blobs[0].size * formats.params.bw
             counts += blobs[0].size
     return bits / counts
+
+
+def weight_count(weights_file: Path) -> int:
+    """How many weights convolutions and fully connected layers have, biases and statistics apart."""
+    layers = (layer for layer in read_weights([weights_file]).layers if layer.blobs)
+    return sum(layer.blobs[0].size for layer in layers if layer.type in ("Convolution", "InnerProduct"))
 
 
 def original(net: Net, material: Path) -> str:
@@ -236,14 +241,16 @@ def render(results: dict[str, Any], material: Path) -> str:
         "| net | mean bits of a weight | points lost | job |",
         "| --- | --- | --- | --- |",
     ]
-    bits = []
+    bits, counts = [], []
     for net in NETS:
         result = results.get(net.name, {}).get("mixed/8")
         if result is not None:
             bits.append(result["weight_bits"])
+            counts.append(weight_count(material / "models" / f"{net.weights}.caffemodel"))
             lines.append(f"| {net.name} | {result['weight_bits']:.2f} | {cell(result)} | {result['seconds']:.0f} s |")
     if bits:
-        lines.append(f"| mean | {np.mean(bits):.2f} | | |")
+        lines.append(f"| mean of the nets | {np.mean(bits):.2f} | | |")
+        lines.append(f"| mean of all weights | {np.average(bits, weights=counts):.2f} | | |")
     lines += ["", *rules_table(results), *equalized_table(results)]
     lines += [
         "",

@@ -23,7 +23,7 @@ from ristretto.decide.plan import Group, LayerSites, QuantPlan, group_of
 from ristretto.decide.ranges_file import ValueRanges, ranges_from_json
 from ristretto.decide.select import overridden
 from ristretto.errors import FormatError, NetError
-from ristretto.graph.build import Simulation
+from ristretto.graph.build import Section, Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.compensate import Compensation, batches_to_look_at
 from ristretto.pipeline.feed import Batch, Feed, open_feed
@@ -32,6 +32,7 @@ from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fit
 from ristretto.pipeline.fit_outputs import OUTPUT_IMAGES, fitted_to_outputs
 from ristretto.pipeline.options import QuantizeOptions, Treatment
 from ristretto.pipeline.plugins import load_plugins
+from ristretto.pipeline.prefix import Prefix, prefix_of
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
@@ -64,6 +65,7 @@ class Job:
     sums: frozenset[str]
     blob: str
     scorer: Scorer | None
+    prefix: Prefix | None
     overrides: QuantPlan
     given: Mapping[str, ValueRanges]
     warnings: tuple[str, ...]
@@ -133,10 +135,17 @@ class Job:
         averaged = () if self.scorer is not None else scored_blobs(self.net, options.score)
         finals = [self.net.finals[blob] for blob in (self.scorer.blobs if self.scorer is not None else averaged)]
         wanted = list(dict.fromkeys([*finals, *(verdicts.values if verdicts is not None else ())]))
-        runner = Runner(self.net, weights or self.weights, wanted, (), simulation, options.threads)
+        prefix, section = self.prefix, Section()
+        if prefix is not None and prefix.serves(self.net, plan):
+            section = Section(prefix.position)
+        elif prefix is not None and not plan.layers and not prefix.batches:
+            wanted = list(dict.fromkeys([*wanted, *prefix.values]))
+        else:
+            prefix = None
+        runner = Runner(self.net, weights or self.weights, wanted, (), simulation, options.threads, section=section)
         start = time.perf_counter()
         result = run_pass(
-            runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer, verdicts
+            runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer, verdicts, prefix
         )
         seconds = time.perf_counter() - start
         outputs = {output.blob: output.values for output in result.outputs}
@@ -266,11 +275,18 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         sums,
         name,
         scorer,
+        _prefix(net, blob, options.score) if scorer is None else None,
         overrides,
         _given_ranges(options, layers),
         (*warnings, *more),
         listener,
     )
+
+
+def _prefix(net: NetSpec, blob: str, score: str | None) -> Prefix | None:
+    wanted = {net.finals[each] for each in scored_blobs(net, score)}
+    maker = net.producer(net.finals[blob])
+    return prefix_of(net, (*wanted, *(maker.inputs if maker is not None else ())))
 
 
 def _overrides(options: QuantizeOptions, layers: list[LayerSpec]) -> QuantPlan:

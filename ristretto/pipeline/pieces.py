@@ -87,9 +87,13 @@ class Pieces:
         self._runner = runner
         self._cuts: dict[tuple[tuple[str, Shape], ...], tuple[Cut, Runner, Runner] | None] = {}
 
-    def run(self, batch: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, TensorStats]]:
+    def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
         """As ``Runner.run``."""
-        results = self._results(batch, losses=False)
+        results = (
+            self._runner.results(batch, losses=False)
+            if isinstance(batch, Halfway)
+            else self._results(batch, losses=False)
+        )
         return results.values, results.ranges
 
     def losses(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:

@@ -16,7 +16,8 @@ from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import DataError, UsageError
 from ristretto.pipeline.feed import Batch, Feed
 from ristretto.pipeline.pieces import Pieces
-from ristretto.pipeline.runner import Runner
+from ristretto.pipeline.prefix import Prefix
+from ristretto.pipeline.runner import Halfway, Runner
 from ristretto.pipeline.scorers import Scorer
 from ristretto.pipeline.verdicts import Verdicts
 from ristretto.report.events import BatchDone, Listener, Output, PassDone, PassStarted
@@ -91,6 +92,7 @@ def run_pass(
     listener: Listener,
     scorer: Scorer | None = None,
     verdicts: Verdicts | None = None,
+    prefix: Prefix | None = None,
 ) -> PassResult:
     """Run a number of batches, or with None every image once, and average the outputs over the images.
 
@@ -103,6 +105,7 @@ def run_pass(
         listener: hears every batch.
         scorer: judges the pass in place of a blob; its score becomes one more output.
         verdicts: judges every image; the runner's outputs include its values.
+        prefix: is filled with the batches on their way, or, if it is full, they go on from there.
 
     Raises:
         DataError: there was no image.
@@ -115,9 +118,12 @@ def run_pass(
     if scorer is not None:
         scorer.start()
     pieces = Pieces(runner)
-    for batch in _take(feed, batches):
+    kept = prefix.batches if prefix is not None else ()
+    for batch in kept or _take(feed, batches):
         values, ranges = pieces.run(batch)
         size = _images_in(batch)
+        if prefix is not None and not isinstance(batch, Halfway):
+            prefix.add(batch, values)
         if verdicts is not None:
             verdicts.add(values)
         means: dict[str, NDArray[np.float64]] = {
@@ -128,10 +134,13 @@ def run_pass(
         seen.append(ranges)
         shown = _outputs(means, weights)
         if scorer is not None:
+            assert not isinstance(batch, Halfway)  # a metric of the user's own sees the images
             own = scorer.add({blob: values[runner.net.finals[blob]] for blob in scorer.blobs}, batch)
             shown += () if own is None else (Output(scorer.name, (own,)),)
         listener(BatchDone(count, shown))
         images, count = images + size, count + 1
+    if prefix is not None and not kept:
+        prefix.finish()
     if not images:
         raise DataError("the data source gave no batch", file=runner.net.file)
     outputs = _outputs({blob: total / images for blob, total in sums.items()}, weights)
@@ -150,9 +159,10 @@ def _batches_of(feed: Feed) -> int:
     return -(-feed.images // feed.batch_size) if feed.images is not None else 0
 
 
-def _images_in(batch: Batch) -> int:
-    first = next(iter(batch.values()), None)
-    return 1 if first is None or first.ndim == 0 else first.shape[0]
+def _images_in(batch: Batch | Halfway) -> int:
+    shapes = batch.fed.values() if isinstance(batch, Halfway) else (array.shape for array in batch.values())
+    first = next(iter(shapes), None)
+    return first[0] if first else 1
 
 
 def _outputs(means: dict[str, NDArray[np.float64]], weights: dict[str, float]) -> tuple[Output, ...]:
