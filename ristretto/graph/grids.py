@@ -53,7 +53,7 @@ class Grid:
         cuts = scaled[0] > self.low, scaled[1] < self.high
         if any(cut and end != int(end) for cut, end in zip(cuts, scaled, strict=True)) or low > high:
             return None
-        ends = [max(self.low, min(self.high, int(end))) for end in scaled]
+        ends = [int(min(max(end, scaled[0]), scaled[1])) for end in (self.low, self.high)]
         return Grid(self.fl, ends[0], ends[1])
 
 
@@ -102,6 +102,8 @@ def exact_sums(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.floa
     if found is None:
         return None
     codes, weight_fls = found
+    if bias is not None:
+        codes, weight_fls = _with_room_for(bias, codes, weight_fls, inputs.fl)
     totals = np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(axis=1) * inputs.magnitude
     fls = weight_fls + inputs.fl
     bias_codes = None
@@ -116,6 +118,21 @@ def exact_sums(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.floa
     if np.any(totals >= EXACT) or most >= EXACT:
         return None
     return IntegerSums(codes, weight_fls, bias_codes, Grid(fl, -most, most))
+
+
+def _with_room_for(
+    bias: NDArray[np.float32], codes: NDArray[np.int8], fls: NDArray[np.int64], input_fl: int
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Weights with a fractional length that lets the products hold the bias, as far as eight bits suffice."""
+    wide = codes.astype(np.int64)
+    for longer in range(8):
+        scaled = np.ldexp(bias.astype(np.float64), fls + longer + input_fl)
+        shifted = wide << longer
+        if shifted.min(initial=0) < -128 or shifted.max(initial=0) > 127:
+            break
+        if np.all(scaled == np.round(scaled)):
+            return shifted.astype(np.int8), fls + longer
+    return codes, fls
 
 
 def integer_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
