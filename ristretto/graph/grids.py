@@ -102,20 +102,20 @@ def exact_sums(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.floa
     if found is None:
         return None
     codes, weight_fls = found
-    if bias is not None:
-        codes, weight_fls = _with_room_for(bias, codes, weight_fls, inputs.fl)
-    totals = np.abs(codes.astype(np.int64)).reshape(len(codes), -1).sum(axis=1) * inputs.magnitude
-    fls = weight_fls + inputs.fl
     bias_codes = None
     if bias is not None:
-        wide = np.ldexp(bias.astype(np.float64), fls)
+        codes, weight_fls = _with_room_for(bias, codes, weight_fls, inputs.fl)
+        wide = np.ldexp(bias.astype(np.float64), weight_fls + inputs.fl)
         if np.any(wide != np.round(wide)) or np.any(np.abs(wide) >= EXACT):
             return None
         bias_codes = wide.astype(np.int32)
-        totals = totals + np.abs(bias_codes)
+    totals = [int(np.abs(row.astype(np.int16)).sum(dtype=np.int64)) * inputs.magnitude for row in codes]
+    if bias_codes is not None:
+        totals = [total + abs(int(own)) for total, own in zip(totals, bias_codes, strict=True)]
+    fls = weight_fls + inputs.fl
     fl = int(fls.max(initial=0))
-    most = max((int(total) << int(fl - own) for total, own in zip(totals, fls, strict=True)), default=0)
-    if np.any(totals >= EXACT) or most >= EXACT:
+    most = max((total << int(fl - own) for total, own in zip(totals, fls, strict=True)), default=0)
+    if most >= EXACT:
         return None
     return IntegerSums(codes, weight_fls, bias_codes, Grid(fl, -most, most))
 
@@ -124,39 +124,51 @@ def _with_room_for(
     bias: NDArray[np.float32], codes: NDArray[np.int8], fls: NDArray[np.int64], input_fl: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     """Weights with a fractional length that lets the products hold the bias, as far as eight bits suffice."""
-    wide = codes.astype(np.int64)
+    low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
     for longer in range(8):
-        scaled = np.ldexp(bias.astype(np.float64), fls + longer + input_fl)
-        shifted = wide << longer
-        if shifted.min(initial=0) < -128 or shifted.max(initial=0) > 127:
+        if low << longer < -128 or high << longer > 127:
             break
+        scaled = np.ldexp(bias.astype(np.float64), fls + longer + input_fl)
         if np.all(scaled == np.round(scaled)):
-            return shifted.astype(np.int8), fls + longer
+            return codes << longer, fls + longer
     return codes, fls
 
 
 def integer_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
     """Weights (outputs, ...) as codes of eight bits, and the fractional length for each output: one, if one will do.
 
-    None where they have more bits.
+    None where they have more bits. Row by row: the copies of a large layer would not fit.
     """
-    rows = weights.reshape(len(weights), -1).astype(np.float64)
-    if not np.isfinite(rows).all():
-        return None
-    fls = np.array([_fl(row) for row in rows], np.int64)
-    for candidate in (np.full(len(rows), fls.max(initial=0)), fls):
-        codes = np.ldexp(rows, candidate[:, None])
-        if codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127:
-            return codes.astype(np.int8).reshape(weights.shape), candidate
+    rows = weights.reshape(len(weights), -1)
+    fls = []
+    for row in rows:
+        fl = _fl(row) if np.isfinite(row.sum()) else None
+        if fl is None or _codes(row, fl) is None:
+            return None
+        fls.append(fl)
+    for lengths in ([max(fls, default=0)] * len(fls), fls):
+        codes = np.empty(rows.shape, np.int8)
+        for number, (row, fl) in enumerate(zip(rows, lengths, strict=True)):
+            own = _codes(row, fl)
+            if own is None:
+                break
+            codes[number] = own
+        else:
+            return codes.reshape(weights.shape), np.array(lengths, np.int64)
     return None
 
 
-def _fl(values: NDArray[np.float64]) -> int:
-    """The shortest fractional length that holds all of some float32 values."""
+def _codes(row: NDArray[np.float32], fl: int) -> NDArray[np.float32] | None:
+    codes = np.ldexp(row, fl)
+    return codes if codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127 else None
+
+
+def _fl(values: NDArray[np.float32]) -> int:
+    """The shortest fractional length that holds all of some values."""
     mantissas, exponents = np.frexp(values[values != 0])
     if not mantissas.size:
         return 0
-    whole = np.abs(np.ldexp(mantissas, 24)).astype(np.int64)
+    whole = np.abs(np.ldexp(mantissas, 24)).astype(np.int32)
     # The lowest bit that is set says how many of the 24 bits of a float32 are not needed.
-    unneeded = np.log2((whole & -whole).astype(np.float64)).astype(np.int64)
-    return int((24 - unneeded - exponents).max())
+    _, unneeded = np.frexp((whole & -whole).astype(np.float32))
+    return int((25 - unneeded - exponents).max())

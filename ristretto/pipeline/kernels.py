@@ -10,6 +10,7 @@ import numpy as np
 
 from ristretto.caffe.netspec import NetSpec
 from ristretto.caffe.parameters import Blobs
+from ristretto.errors import UsageError
 from ristretto.graph.build import Kernels, Simulation
 from ristretto.graph.finite import stays_finite
 from ristretto.graph.probes import probes
@@ -27,10 +28,15 @@ def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation) ->
         net: the net.
         blobs: its weights, as ``fit_weights`` gives them.
         simulation: how it is simulated.
+
+    Raises:
+        UsageError: the environment asks for kernels that there are not.
     """
     if not simulation.formats or simulation.arithmetic is not Arithmetic.FLOAT32 or not stays_finite(net, blobs):
         return "plain"
     asked = os.environ.get(SWITCH)
+    if asked not in (None, "", "plain", "rounding", "integers"):
+        raise UsageError(f"{SWITCH}={asked}: there are no such kernels", cure="set it to plain, rounding or integers")
     if asked == "plain":
         return "plain"
     return "integers" if asked != "rounding" and exact_integer_kernels() else "rounding"
