@@ -72,7 +72,7 @@ class BiasType(click.ParamType[Any]):
         type=click.Choice(["recommended", "original"]),
         default="recommended",
         show_default=True,
-        help="The rules for formats; recommended does not saturate what is fed to the net, nor biases.",
+        help="The rules for formats: those of the C++ tool, or those that lose least (docs/differences.md).",
     ),
     click.option("--gpu", default="", metavar="ID", help="Taken from old scripts; everything runs on the CPU."),
     click.option("--strict", is_flag=True, help="Exit with status 3 if the margin is missed."),

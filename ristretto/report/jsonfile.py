@@ -11,9 +11,12 @@ from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan_file import layer_to_json
 from ristretto.decide.ranges_file import fitted_to_json, layer_ranges_to_json
 from ristretto.decide.search import Ladder
-from ristretto.report.comparison import comparison_to_json
+from ristretto.report.comparison import Comparison, comparison_to_json
 from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
+
+_OF_ITS_OWN = ("schema", "first", "second")
+"""Fields of a comparison that stands alone."""
 
 
 def report_to_json(report: Report, version: str) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         "combined": scored_to_json(report.combined),
         **({"steps": [{"name": s.name, "sqnr_db": finite(s.sqnr_db)} for s in report.steps]} if report.steps else {}),
         **({} if report.paired is None else {"paired": _paired(report.paired)}),
-        **({} if report.comparison is None else {"comparison": comparison_to_json(report.comparison)}),
+        **({} if report.comparison is None else {"comparison": _comparison(report.comparison)}),
         "drop_pct": finite(100 * (report.baseline.score - report.combined.score)),
         "margin_met": report.margin_met,
         "warnings": list(report.warnings),
@@ -99,6 +102,11 @@ def scored_to_json(scored: Scored) -> dict[str, Any]:
         "batches": scored.batches,
         "seconds": round(scored.seconds, 3),
     }
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    """The comparison without the names of its files: the report has the one, and does not depend on the other."""
+    return {key: value for key, value in comparison_to_json(comparison).items() if key not in _OF_ITS_OWN}
 
 
 def _paired(paired: Paired) -> dict[str, Any]:
