@@ -63,5 +63,9 @@ class FormatError(RistrettoError):
     """A number format that cannot exist or that a dialect cannot say."""
 
 
+class DeviceError(RistrettoError):
+    """A device that cannot be used."""
+
+
 class UsageError(RistrettoError):
     """A command or a call whose arguments do not go together."""

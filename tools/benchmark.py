@@ -1,36 +1,42 @@
-"""Time the main job on real nets, beside the scores it gives.
+"""Time the main job on real nets, beside the scores it gives, and write docs/benchmarks.md.
 
-    python tools/benchmark.py [--shared ../shared] [--output benchmark.json] [NET ...]
+    python tools/benchmark.py [--shared ../shared] [--threads 2] [--write] [NET ...]
 
-For each net: T, the wall time of one float pass over its scored images through a bare onnxruntime session (images in
-memory, same batch size and threads); one float and one quantized pass of this tool in units of T, data reading
-included; the whole job. Then what does not depend on a net: starting the program, reading a large weights file, parsing
-a long prototxt. Nets and data are those beside the project; without them only the last part runs.
+The unit is T: the wall time of one float pass of the net over its scored images through a bare onnxruntime session
+(images in memory, same batch size and threads). In units of T: the quantized nets through a bare session, at 8 and 16
+bits, and whole passes of this tool, data reading included. All of these take turns, and the least of several rounds
+counts, so that a machine with other work to do does not favour one of them. Then the whole job in a process of its own:
+wall time, and the most memory that it had. Then what does not depend on a net: starting the program, reading a large
+weights file, parsing a long prototxt. Nets and data are those beside the project; without them only the last part runs.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.parameters import fit_weights
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.textproto import parse
 from ristretto.caffe.weights import LayerWeights, read_weights, write_caffemodel
-from ristretto.graph.build import build
+from ristretto.dialects.fields import read_plan
+from ristretto.graph.build import Kernels, Simulation, build
 from ristretto.pipeline.evaluate import NetOptions, evaluate
 from ristretto.pipeline.feed import open_feed
+from ristretto.pipeline.kernels import kernels_for
 from ristretto.pipeline.quantize import QuantizeOptions, quantize
 from ristretto.runtime.session import Session
 
@@ -39,72 +45,139 @@ NETS = {
     "cifar10_quick": ("train_test", "cifar10_quick_iter_5000", 20),
     "cifar10_resnet20": ("train_test", "resnet20", 20),
     "cifar10_mobilenetv2_small": ("train_val", "mobilenetv2_small", 10),
-    "squeezenet_v1.0": ("train_val", "squeezenet_v1.0", 4),
+    "squeezenet_v1.0": ("train_val", "squeezenet_v1.0", 20),
 }
+WIDTHS = (8, 16)
+DOCS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 @dataclass(frozen=True)
 class NetFigures:
-    """Times of one net in seconds, passes in units of T, and scores."""
+    """Times of one net in seconds, passes in units of T.
+
+    Attributes:
+        bare_s: T.
+        sessions: quantized nets through a bare session, by width.
+        float_pass: a float pass of this tool.
+        passes: quantized passes of this tool, by width.
+        job_s, job_passes, job_mb: the whole job, by default settings.
+    """
 
     net: str
     images: int
-    bare_pass_s: float
-    float_pass_t: float
-    quantized_8bit_pass_t: float
+    bare_s: float
+    sessions: dict[int, float]
+    float_pass: float
+    passes: dict[int, float]
     job_s: float
-    passes: int
-    baseline: float
-    combined: float
-    widths: dict[str, int]
+    job_passes: int
+    job_mb: int
 
 
-def bare_pass(model: Path, weights: Path, batches: int, threads: int) -> float:
-    """One float pass through onnxruntime alone, after one batch to warm up."""
+def bare(model: Path, weights: Path, batches: int, threads: int) -> Callable[[], object]:
+    """A pass through onnxruntime alone over images in memory; a quantized net gets the kernels that jobs use."""
     net = build_net(read_prototxt(model))
     feed = open_feed(net, inputs=None, data_root=None, seed=0)
     shapes = infer_shapes(net, feed.shapes)
+    blobs, simulation = fit_weights(net, shapes, read_weights([weights])), Simulation(read_plan(net).layers)
+    kernels: Kernels = kernels_for(net, blobs, simulation)
     finals = [net.finals[blob] for blob in net.outputs]
-    built = build(net, shapes, fit_weights(net, shapes, read_weights([weights])), outputs=finals)
-    session = Session(built.model.SerializeToString(), threads=threads)
-    held = [{built.inputs[blob]: array for blob, array in batch.items()} for batch in islice(feed.batches(), batches)]
-    session.run(held[0], list(built.fetches.values()))
-    start = time.perf_counter()
-    for batch in held:
-        session.run(batch, list(built.fetches.values()))
-    return time.perf_counter() - start
+    built = build(net, shapes, blobs, outputs=finals, simulation=simulation, kernels=kernels)
+    session = Session(built.model.SerializeToString(), threads=threads, keep_layout=kernels != "plain")
+    held = [{name: batch[blob] for blob, name in built.inputs.items()} for batch in islice(feed.batches(), batches)]
+    outputs = list(built.fetches.values())
+    session.run(held[0], outputs)
+
+    def run() -> None:
+        for batch in held:
+            session.run(batch, outputs)
+
+    return run
 
 
-def measure(models: Path, name: str, threads: int) -> NetFigures:
+def measure(models: Path, name: str, threads: int, rounds: int) -> NetFigures:
     """All figures of one net."""
     prototxt, caffemodel, batches = NETS[name]
     model, weights = models / name / f"{prototxt}.prototxt", models / name / f"{caffemodel}.caffemodel"
-    bare = min(bare_pass(model, weights, batches, threads) for _ in range(3))
     with tempfile.TemporaryDirectory() as folder:
-        quantized = Path(folder) / "q.prototxt"
-        job_at_8 = QuantizeOptions(
-            model, (weights,), quantized, iterations=1, bw_conv_params=8, bw_fc_params=8, bw_activations=8
-        )
-        quantize(job_at_8)
-        passes = [
-            evaluate(NetOptions(each, (weights,), threads=threads), batches).scored.seconds
-            for each in (model, quantized)
-        ]
-        start = time.perf_counter()
-        report = quantize(QuantizeOptions(model, (weights,), quantized, iterations=batches, threads=threads))
-        job = time.perf_counter() - start
+        quantized = {bw: (Path(folder) / f"{bw}.prototxt", Path(folder) / f"{bw}.caffemodel") for bw in WIDTHS}
+        for bw, (net, new) in quantized.items():
+            quantize(
+                QuantizeOptions(
+                    model,
+                    (weights,),
+                    net,
+                    iterations=1,
+                    bw_conv_params=8,
+                    bw_fc_params=8,
+                    bw_activations=bw,
+                    fold=True,
+                    weight_rounding="nearest",
+                    weights_quantized=new,
+                )
+            )
+
+        def whole(net: Path, new: Path) -> Callable[[], object]:
+            return lambda: evaluate(NetOptions(net, (new,), threads=threads), batches)
+
+        runs: dict[str, Callable[[], object]] = {"bare": bare(model, weights, batches, threads)}
+        runs |= {f"session {bw}": bare(*files, batches, threads) for bw, files in quantized.items()}
+        runs |= {"float": whole(model, weights)}
+        runs |= {f"pass {bw}": whole(*files) for bw, files in quantized.items()}
+        best = dict.fromkeys(runs, float("inf"))
+        for _ in range(rounds):
+            for key, run in runs.items():
+                best[key] = min(best[key], timed(run))
+        job_s, job_mb, job_passes = job(model, weights, batches, threads, Path(folder))
+    unit = best["bare"]
+    images = batches * open_feed(build_net(read_prototxt(model)), inputs=None, data_root=None, seed=0).batch_size
     return NetFigures(
         name,
-        report.baseline.images,
-        round(bare, 3),
-        round(passes[0] / bare, 2),
-        round(passes[1] / bare, 2),
-        round(job, 2),
-        2 + sum(len(ladder.trials) for ladder in report.ladders.values()),
-        report.baseline.score,
-        report.combined.score,
-        {group: ladder.chosen for group, ladder in report.ladders.items()},
+        images,
+        unit,
+        {bw: best[f"session {bw}"] / unit for bw in WIDTHS},
+        best["float"] / unit,
+        {bw: best[f"pass {bw}"] / unit for bw in WIDTHS},
+        job_s,
+        job_passes,
+        job_mb,
     )
+
+
+def job(model: Path, weights: Path, batches: int, threads: int, folder: Path) -> tuple[float, int, int]:
+    """The whole job in a process of its own: seconds, megabytes, and how many passes it took."""
+    command = [
+        sys.executable, "-m", "ristretto", "quantize", "--model", str(model), "--weights", str(weights),
+        "--model_quantized", str(folder / "q.prototxt"), "--trimming_mode", "dynamic_fixed_point",
+        "--iterations", str(batches), "--threads", str(threads),
+    ]  # fmt: skip
+    log, peak = folder / "log", 0
+    start = time.perf_counter()
+    with log.open("w") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        while process.poll() is None:
+            # What the kernel keeps for a child begins with what its parent had; this is the program's own.
+            peak = max([peak, *_kilobytes(Path(f"/proc/{process.pid}/status"))])
+            time.sleep(0.05)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(log.read_text())
+    return seconds, peak // 1024, log.read_text().count("Running for ")
+
+
+def _kilobytes(status: Path) -> list[int]:
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:  # the process is over
+        return []
+    return [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that something takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
 
 
 def read_every_weight(path: Path) -> float:
@@ -115,55 +188,85 @@ def read_every_weight(path: Path) -> float:
 def measure_program() -> dict[str, float]:
     """What does not depend on a net, in seconds: the median of five."""
 
-    def median(run: list[float]) -> float:
-        return round(float(np.median(run)), 3)
-
-    def timed(action: object) -> float:
-        start = time.perf_counter()
-        action()  # type: ignore[operator]
-        return time.perf_counter() - start
+    def median(action: Callable[[], object]) -> float:
+        return float(np.median([timed(action) for _ in range(5)]))
 
     help_command = [sys.executable, "-m", "ristretto", "--help"]
-    figures = {
-        "help_s": median(
-            [timed(lambda: subprocess.run(help_command, capture_output=True, check=True)) for _ in range(5)]
-        )
-    }
     layer = 'layer {\n  name: "c%d"\n  type: "Convolution"\n  bottom: "c%d"\n  top: "c%d"\n'
     layer += "  convolution_param {\n    num_output: 64\n    kernel_size: 3\n    pad: 1\n  }\n}\n"
     long_net = "".join(layer % (number, number - 1, number) for number in range(1, 700))
-    figures["parse_7000_lines_s"] = median([timed(lambda: parse(long_net)) for _ in range(5)])
+    figures = {
+        "`ristretto --help`": median(lambda: subprocess.run(help_command, capture_output=True, check=True)),
+        "parsing a prototxt of 700 layers, 7000 lines": median(lambda: parse(long_net)),
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "large.caffemodel"
         blob = np.zeros((4096, 4096), np.float32)
         write_caffemodel(path, "large", [LayerWeights(f"fc{number}", "InnerProduct", (blob,)) for number in range(8)])
-        figures["read_537_mb_weights_s"] = median([timed(lambda: read_every_weight(path)) for _ in range(5)])
+        figures["reading a caffemodel of 537 MB to its last byte"] = median(lambda: read_every_weight(path))
     return figures
 
 
+def machine(threads: int) -> str:
+    """The machine in a line."""
+    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    flags = next((line for line in _lines("/proc/cpuinfo") if line.startswith("flags")), "")
+    vnni = "with VNNI" if "vnni" in flags else "without VNNI"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{names[0] if names else platform.machine()} ({vnni}), {os.cpu_count()} logical processors, "
+        f"{threads} threads, {memory:.0f} GiB; Python {platform.python_version()}, "
+        f"onnxruntime {onnxruntime.__version__}"
+    )
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
+
+
+def render(program: dict[str, float], nets: list[NetFigures], threads: int) -> str:
+    """The tables of the page."""
+    lines = [f"Machine: {machine(threads)}.", ""]
+    if nets:
+        heads = ["net", "images", "T, s", *(f"{bw} bits, session" for bw in WIDTHS), "float pass"]
+        heads += [*(f"{bw} bits, pass" for bw in WIDTHS), "job, s", "passes", "job in T", "job, MB"]
+        lines += [_row(heads), _row(["---"] * len(heads))]
+    for net in nets:
+        cells = [net.net, str(net.images), f"{net.bare_s:.2f}"]
+        cells += [f"{net.sessions[bw]:.2f}" for bw in WIDTHS] + [f"{net.float_pass:.2f}"]
+        cells += [f"{net.passes[bw]:.2f}" for bw in WIDTHS]
+        cells += [f"{net.job_s:.1f}", str(net.job_passes), f"{net.job_s / net.bare_s:.1f}", str(net.job_mb)]
+        lines.append(_row(cells))
+    lines += ["", _row(["the program", "s"]), _row(["---", "---"])]
+    lines += [_row([name, f"{seconds:.2f}"]) for name, seconds in program.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
 def main() -> None:
-    """Measure, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    """Measure, print the tables, and write them into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nets", nargs="*", choices=[[], *NETS], default=[], metavar="NET")
     parser.add_argument("--shared", type=Path, default=Path(__file__).resolve().parents[2] / "shared")
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     arguments = parser.parse_args()
-    output = arguments.output.resolve() if arguments.output else None
-    program = measure_program()
-    for name, value in program.items():
-        print(f"{name}: {value}")
     results = []
     if arguments.shared.is_dir():
         os.chdir(arguments.shared)
-        print("| net | images | T s | float pass T | 8 bit pass T | job s | passes | float | quantized | widths |")
-        print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for name in arguments.nets or NETS:
-            figures = measure(Path("models"), name, arguments.threads)
-            results.append(asdict(figures))
-            print("|", " | ".join(str(value) for value in asdict(figures).values()), "|", flush=True)
-    if output:
-        output.write_text(json.dumps({"program": program, "nets": results}, indent=2) + "\n")
+            results.append(measure(Path("models"), name, arguments.threads, arguments.rounds))
+            print(results[-1], flush=True)
+    tables = render(measure_program(), results, arguments.threads)
+    print(tables)
+    if arguments.write:
+        before, mark, after = DOCS.read_text().partition("<!-- tables -->\n")
+        rest = after.partition("<!-- end -->\n")[2]
+        DOCS.write_text(f"{before}{mark}{tables}<!-- end -->\n{rest}")
 
 
 if __name__ == "__main__":

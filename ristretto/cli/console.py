@@ -18,6 +18,16 @@ def plain_write(line: str) -> None:
         sys.stderr.write(line + "\n")
 
 
+def say_device(asked: str) -> None:
+    """Say on stderr, in one line, if nothing runs on the device that --gpu asks for."""
+    from ristretto.pipeline.device import find_device
+    from ristretto.report.glog import on_cpu
+
+    reason = find_device(asked).reason
+    if reason:
+        plain_write(f"ristretto: warning: {on_cpu(asked, reason)}")
+
+
 @contextmanager
 def job_console() -> Iterator[tuple[Callable[[Event], None], Write]]:
     """A listener that logs every event, and the function it writes lines with.

@@ -105,6 +105,9 @@ seed = click.option("--seed", type=int, default=0, show_default=True, help="Of c
 threads = click.option(
     "--threads", type=click.IntRange(min=0), default=0, help="Threads per run.  [default: one per core]"
 )
+gpu = click.option(
+    "--gpu", default="", metavar="ID", help="Run on this CUDA device, if onnxruntime has CUDA.  [default: the CPU]"
+)
 phase = click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
 state = together(
     click.option(
@@ -153,7 +156,7 @@ arithmetic = together(
     ),
 )
 
-net_run = together(rounding, arithmetic, inputs, data_root, state, seed, threads, plugins)
+net_run = together(rounding, arithmetic, inputs, data_root, state, seed, threads, gpu, plugins)
 
 
 def simulated(flags: dict[str, Any]) -> dict[str, Any]:

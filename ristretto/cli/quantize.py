@@ -12,6 +12,7 @@ from ristretto.cli.options import (
     ListType,
     batches_asked,
     data_root,
+    gpu,
     inputs,
     iterations,
     model,
@@ -74,7 +75,19 @@ class BiasType(click.ParamType[Any]):
         show_default=True,
         help="The rules for formats: those of the C++ tool, or those that lose least (docs/differences.md).",
     ),
-    click.option("--gpu", default="", metavar="ID", help="Taken from old scripts; everything runs on the CPU."),
+    click.option(
+        "--fast",
+        is_flag=True,
+        help="Score a width no longer than it takes to know that it misses the margin; for accuracies only.",
+    ),
+    click.option(
+        "--fast_error",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.01,
+        show_default=True,
+        help="With --fast: the greatest probability of dropping a width that holds.",
+    ),
+    gpu,
     click.option("--strict", is_flag=True, help="Exit with status 3 if the margin is missed."),
 )
 @section(

@@ -31,6 +31,7 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     import numpy as np
 
     from ristretto.atomic import check_outputs
+    from ristretto.cli.console import say_device
     from ristretto.cli.npz import save_npz
     from ristretto.errors import UsageError
     from ristretto.pipeline.evaluate import NetOptions
@@ -42,6 +43,7 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     wanted = None if blobs is None else tuple(part.strip() for part in blobs.split(",") if part.strip())
     if wanted == ():
         raise UsageError("--blobs names no blob", cure="write --blobs conv1,prob or --blobs all")
+    say_device(options.gpu)
     values = run_net(options, wanted, batch)
     save_npz(outputs, values)
     for name, array in values.items():

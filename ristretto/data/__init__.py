@@ -8,10 +8,10 @@ from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
 from ristretto.data.npz_source import NpzSource, open_npz
 from ristretto.data.prefetch import prefetched
-from ristretto.data.source import Batch, DataSource
+from ristretto.data.source import Batch, DataSource, Picker
 from ristretto.errors import UsageError
 
-__all__ = ["Batch", "Cache", "DataSource", "NpzSource", "open_data", "open_npz", "prefetched"]
+__all__ = ["Batch", "Cache", "DataSource", "NpzSource", "Picker", "open_data", "open_npz", "prefetched"]
 
 
 def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int, cache: Cache | None = None) -> DataSource:

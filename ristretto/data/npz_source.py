@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import Shape
-from ristretto.data.source import Batch, DataSource
+from ristretto.data.source import Batch, DataSource, Picker
 from ristretto.errors import DataError
 
 _DAMAGE = (
@@ -61,6 +61,14 @@ class NpzSource(DataSource):
             return
         for start in range(0, self.images, self.batch_size):
             yield {name: array[start : start + self.batch_size] for name, array in self._arrays.items()}
+
+    def picker(self, batches: int | None) -> Picker | None:
+        """See DataSource."""
+        if self._one_batch:
+            return None
+        return lambda places: {
+            name: array[np.asarray(places, np.intp) % self.images] for name, array in self._arrays.items()
+        }
 
 
 def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | None = None) -> NpzSource:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ristretto.data.cache import Cache
 from ristretto.data.datum import Image
-from ristretto.data.source import Batch, DataSource
+from ristretto.data.source import Batch, DataSource, Picker
 from ristretto.data.transform import Transform
 
 _STREAM = 19
@@ -77,23 +77,33 @@ class RecordSource(DataSource):
         """See DataSource."""
         order, read = self.order(np.random.default_rng(self.seed)), self.kept()
         for start in count(0, self.batch_size):
-            yield self._batch(read, list(islice(order, self.batch_size)), start)
+            numbers = list(islice(order, self.batch_size))
+            yield self._batch(read, numbers, range(start, start + len(numbers)))
 
     def single_pass(self) -> Iterator[Batch]:
         """See DataSource."""
         read = self.kept()
         for start in range(0, self.images, self.batch_size):
-            yield self._batch(read, range(start, min(start + self.batch_size, self.images)), start)
+            numbers = range(start, min(start + self.batch_size, self.images))
+            yield self._batch(read, numbers, numbers)
+
+    def picker(self, batches: int | None) -> Picker:
+        """See DataSource."""
+        order: Sequence[int] = range(self.images)
+        if batches is not None:
+            order = list(islice(self.order(np.random.default_rng(self.seed)), batches * self.batch_size))
+        read = self.kept()
+        return lambda places: self._batch(read, [order[place] for place in places], places)
 
     def describe(self, number: int) -> str:
         """Name an item for errors."""
         return f"item {number}"
 
-    def _batch(self, read: Reader, numbers: Sequence[int], start: int) -> Batch:
-        """The transformed items of some numbers.
+    def _batch(self, read: Reader, numbers: Sequence[int], places: Sequence[int]) -> Batch:
+        """The transformed items of some numbers, and their places in the stream.
 
-        The random numbers of each follow from the seed and its position in the stream alone, which begins at ``start``,
-        so that they stay the same whoever reads the items and in whatever order.
+        The random numbers of each follow from the seed and its place in the stream alone, so that they stay the same
+        whoever reads the items and in whatever order.
         """
         transform = self.transform
         images: NDArray[np.float32] | None = None
@@ -103,7 +113,7 @@ class RecordSource(DataSource):
             place = None
             if images is not None and images.shape[1:] == transform.output_shape(image.shape):
                 place = images[row]
-            rng = np.random.default_rng((_STREAM, self.seed, start + row)) if transform.draws else _NO_CHANCE
+            rng = np.random.default_rng((_STREAM, self.seed, places[row])) if transform.draws else _NO_CHANCE
             values = transform.apply(image, rng, partial(self.describe, number), place)
             if images is None:
                 images = np.empty((len(numbers), *values.shape), np.float32)

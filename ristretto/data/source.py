@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from ristretto.caffe.view import View
 from ristretto.errors import DataError
 
 Batch = dict[str, NDArray[np.float32]]
+
+Picker = Callable[[Sequence[int]], Batch]
+"""Makes a batch of the images at any places of a pass, each as it is when the pass comes to it."""
 
 
 class DataSource(ABC):
@@ -41,6 +44,14 @@ class DataSource(ABC):
     @abstractmethod
     def single_pass(self) -> Iterator[Batch]:
         """Every image once; the last batch holds what is left."""
+
+    def picker(self, batches: int | None) -> Picker | None:
+        """Reads the images of a pass in any order; None where the source is read from its start only.
+
+        Args:
+            batches: the pass: so many batches, or with None every image once.
+        """
+        return None
 
 
 class Resolver:

@@ -131,10 +131,13 @@ class Scheme:
         bias: "params" gives a bias the format of the weights, as the original does; "accumulator" adds it at the scale
             of the products; a number is a width of its own, with the finest step in which no bias saturates.
         static: one format for all activations in place of one per layer.
+        rest: what a layer has where it has no width: 32.16 in the original, which changes nothing and takes time; None
+            leaves it in float.
     """
 
     bias: Literal["params", "accumulator"] | int = "params"
     static: DynamicFixedPoint | None = None
+    rest: DynamicFixedPoint | None = DEFAULT_FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,7 @@ class LayerWidths:
 def dynamic_fixed_point_plan(
     sites: Mapping[str, LayerSites], widths: Widths, scheme: Scheme | None = None
 ) -> QuantPlan:
-    """The plan of one candidate: every layer whose group has a width, the rest of such a layer at 32.16.
+    """The plan of one candidate: every layer whose group has a width, the rest of such a layer as the scheme says.
 
     A layer of a group without a width is left float unless the activations are quantized, as in the original's
     partial searches.
@@ -173,7 +176,7 @@ def plan_of_widths(
         params_bw, bw = widths[name].params, widths[name].activations
         if params_bw is None and bw is None:
             continue
-        rest = None if site.group == "other" else DEFAULT_FORMAT
+        rest = None if site.group == "other" else scheme.rest
         inputs: Format | None = rest
         outputs: Format | None = rest
         if bw is not None:

@@ -14,10 +14,16 @@ FALLBACK_BW = 32
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One bit-width of a ladder and the score the net had with it."""
+    """One bit-width of a ladder and the score the net had with it.
+
+    Attributes:
+        images: how many images the score was estimated on, where that was enough to know that it misses the margin;
+            None for a score over all of them.
+    """
 
     bw: int
     score: float
+    images: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,11 @@ def descend(
             break
         chosen = bw
     return Ladder(tuple(trials), chosen)
+
+
+def with_estimates(ladder: Ladder, images: Mapping[int, int]) -> Ladder:
+    """A ladder that says which widths' scores were estimated, and on how many images."""
+    return replace(ladder, trials=tuple(replace(trial, images=images.get(trial.bw)) for trial in ladder.trials))
 
 
 def widest_loss(ladders: Mapping[str, Ladder]) -> str | None:

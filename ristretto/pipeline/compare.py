@@ -19,6 +19,7 @@ from ristretto.errors import DataError, UsageError
 from ristretto.numerics.formats import Format
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.measures import decibels
+from ristretto.pipeline.device import on_device
 from ristretto.pipeline.evaluate import NetOptions, load
 from ristretto.pipeline.feed import Batch, Feed, fed_layers, open_feed
 from ristretto.pipeline.pairs import Pair, find_pairs, is_compared
@@ -59,8 +60,9 @@ def compare(options: NetOptions, against: Path, against_weights: tuple[Path, ...
         raise UsageError(f"the net has no layer in common with {net.file}", file=other.file, cure=cure)
     values = tuple(dict.fromkeys(value for pair in pairs for value in pair.first_values))
     other_values = tuple(dict.fromkeys(value for pair in pairs for value in pair.second_values))
-    first = WatchedNet(net, weights, simulation, values, options.threads)
-    second = WatchedNet(other, other_weights, other_simulation, other_values, options.threads)
+    with on_device(options.gpu):
+        first = WatchedNet(net, weights, simulation, values, options.threads)
+        second = WatchedNet(other, other_weights, other_simulation, other_values, options.threads)
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     _check_fed(net, other, feed.shapes)
     size = _check_shapes(first, second, pairs, feed)

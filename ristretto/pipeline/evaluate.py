@@ -20,6 +20,7 @@ from ristretto.errors import DataError, UsageError
 from ristretto.graph.build import Simulation
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.rounding import Rounding
+from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.feed import Batch, open_feed
 from ristretto.pipeline.integer import overflow_warnings
 from ristretto.pipeline.plugins import load_plugins
@@ -45,6 +46,7 @@ class NetOptions:
         data_root: a folder for relative sources.
         seed: of everything random.
         threads: threads per run; 0 for one per core.
+        gpu: the device to run on, "" for the CPU (``pipeline.device``).
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
         arithmetic: how sums and products are computed.
         accumulator: where integer arithmetic adds up.
@@ -60,6 +62,7 @@ class NetOptions:
     data_root: Path | None = None
     seed: int = 0
     threads: int = 0
+    gpu: str = ""
     plugins: tuple[str, ...] = ()
     arithmetic: Arithmetic = Arithmetic.FLOAT32
     accumulator: Accumulator = field(default_factory=Accumulator)
@@ -97,6 +100,18 @@ def evaluate(
     Raises:
         RistrettoError: a user's mistake.
     """
+    with on_device(options.gpu) as device:
+        return _evaluate(options, iterations, score, listener, score_script, device)
+
+
+def _evaluate(
+    options: NetOptions,
+    iterations: int | None,
+    score: str | None,
+    listener: Listener,
+    score_script: str | None,
+    device: Device,
+) -> Evaluation:
     net, weights, simulation = load(options)
     blob = score_blob(net, score)
     net, left_out = runnable(net, [net.finals[blob]])
@@ -110,7 +125,7 @@ def evaluate(
     wanted = scorer.blobs if scorer is not None else blobs
     values = [net.finals[name] for name in wanted]
     runner = Runner(net, weights, values, (), simulation, options.threads, diagnose=True)
-    listener(DeviceChosen())
+    listener(DeviceChosen(options.gpu, device.number, device.reason))
     start = time.perf_counter()
     result = run_pass(runner, feed, blobs, iterations, "test", listener, scorer)
     seconds = time.perf_counter() - start
@@ -157,8 +172,9 @@ def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 
     wanted = _wanted_blobs(net, blobs)
     net, _ = runnable(net, [net.finals[blob] for blob in wanted])
     feeds = _one_batch(net, options, batch)
-    runner = Runner(net, weights, [net.finals[blob] for blob in wanted], (), simulation, options.threads)
-    values, _ = runner.run(feeds)
+    with on_device(options.gpu):
+        runner = Runner(net, weights, [net.finals[blob] for blob in wanted], (), simulation, options.threads)
+        values, _ = runner.run(feeds)
     return {blob: values[net.finals[blob]] for blob in wanted}
 
 

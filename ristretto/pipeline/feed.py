@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, declared_shapes
-from ristretto.data import Cache, DataSource, open_data, open_npz
+from ristretto.data import Cache, DataSource, Picker, open_data, open_npz
 from ristretto.errors import UsageError
 
 Batch = dict[str, NDArray[np.float32]]
@@ -59,6 +59,19 @@ class Feed:
         if not self.sources:
             return iter([{}])
         return map(_joined, zip(*(source.single_pass() for source in self.sources), strict=False))
+
+    def picker(self, batches: int | None) -> Picker | None:
+        """Reads the images of a pass in any order; None where a source cannot (``DataSource.picker``)."""
+        pickers = [picker for source in self.sources if (picker := source.picker(batches)) is not None]
+        if not pickers or len(pickers) < len(self.sources):
+            return None
+        if len({source.batch_size for source in self.sources}) > 1:
+            return None  # an image's place differs from source to source
+
+        def pick(places: Sequence[int]) -> Batch:
+            return _joined(tuple(picker(places) for picker in pickers))
+
+        return pick
 
 
 def _joined(parts: tuple[Batch, ...]) -> Batch:

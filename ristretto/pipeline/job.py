@@ -26,6 +26,7 @@ from ristretto.errors import FormatError, NetError
 from ristretto.graph.build import Section, Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.compensate import Compensation, batches_to_look_at
+from ristretto.pipeline.early import Early, early_of
 from ristretto.pipeline.feed import Batch, Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
@@ -38,7 +39,7 @@ from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Scorer, choose_scorer
 from ristretto.pipeline.verdicts import Verdicts, verdicts_of
-from ristretto.report.events import Equalized, Folded, Listener
+from ristretto.report.events import Dropped, Equalized, Folded, Listener, Warned
 from ristretto.report.model import Scored
 
 
@@ -120,7 +121,12 @@ class Job:
         return batches_to_look_at(self.calibration.feed, self.feed, count)
 
     def score(
-        self, plan: QuantPlan, purpose: str, weights: Weights | None = None, verdicts: Verdicts | None = None
+        self,
+        plan: QuantPlan,
+        purpose: str,
+        weights: Weights | None = None,
+        verdicts: Verdicts | None = None,
+        early: Early | None = None,
     ) -> Scored:
         """Score the net with a plan's formats; an empty plan is the float net.
 
@@ -129,8 +135,11 @@ class Job:
             purpose: what the pass is for, for the listener.
             weights: other weights than the float net's.
             verdicts: collects what became of each image.
+            early: lets the pass end as soon as it is known that the margin is missed; the score is an estimate then.
         """
         options = self.options
+        verdicts = self.verdicts() if verdicts is None and early is not None else verdicts
+        watch = early.watch(verdicts) if early is not None and verdicts is not None else None
         simulation = Simulation(plan.layers, options.rounding, options.seed)
         averaged = () if self.scorer is not None else scored_blobs(self.net, options.score)
         finals = [self.net.finals[blob] for blob in (self.scorer.blobs if self.scorer is not None else averaged)]
@@ -143,14 +152,59 @@ class Job:
         else:
             prefix = None
         runner = Runner(self.net, weights or self.weights, wanted, (), simulation, options.threads, section=section)
+        source = None if watch is None else watch.early.batches(prefix.batches if prefix is not None else ())
+        stop = None if watch is None else watch.stop
         start = time.perf_counter()
         result = run_pass(
-            runner, self.feed, averaged, options.iterations, purpose, self.listener, self.scorer, verdicts, prefix
+            runner,
+            self.feed,
+            averaged,
+            options.iterations,
+            purpose,
+            self.listener,
+            self.scorer,
+            verdicts,
+            prefix,
+            source,
+            stop,
         )
         seconds = time.perf_counter() - start
         outputs = {output.blob: output.values for output in result.outputs}
         right = None if verdicts is None else verdicts.right()
-        return Scored(result.score(self.blob), outputs, result.images, result.batches, seconds, right)
+        scored = Scored(result.score(self.blob), outputs, result.images, result.batches, seconds, right)
+        if watch is None:
+            return scored
+        scored = watch.judged(scored, self.blob)
+        if watch.dropped:
+            self.listener(Dropped(purpose, scored.images, watch.test.images, scored.score))
+        return scored
+
+    def early(self, baseline: Scored) -> Early | None:
+        """What lets a pass end early, where that is asked for and the score is a plain accuracy."""
+        options = self.options
+        if not options.fast:
+            return None
+        verdicts = self.verdicts()
+        if verdicts is None:
+            self.listener(Warned("--fast changes nothing: the score is no plain accuracy, it is taken from all images"))
+            return None
+        early = early_of(
+            self.net,
+            self.feed,
+            self.prefix.batches if self.prefix is not None else (),
+            verdicts,
+            baseline,
+            options.iterations,
+            self.overrides,
+            margin=options.error_margin / 100,
+            error=options.fast_error,
+            rounding=options.rounding,
+            seed=options.seed,
+        )
+        if early is not None and early.picker is None:
+            what = "the images cannot be scored in random order, so a width is dropped only where that is certain"
+            self.listener(Warned(f"--fast: {what}"))
+        return early
 
     def verdicts(self) -> Verdicts | None:
         """A judge of single images, or None where the score is no plain accuracy."""

@@ -21,17 +21,20 @@ SWITCH = "RISTRETTO_KERNELS"
 """The environment variable that says which kernels to use: plain, rounding or integers; the scores are the same."""
 
 
-def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation) -> Kernels:
+def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation, device: int | None = None) -> Kernels:
     """The fastest kernels that compute what plain ones do, as long as what is fed is finite.
 
     Args:
         net: the net.
         blobs: its weights, as ``fit_weights`` gives them.
         simulation: how it is simulated.
+        device: the GPU that it runs on, or None; the faster kernels are a CPU's.
 
     Raises:
         UsageError: the environment asks for kernels that there are not.
     """
+    if device is not None:
+        return "plain"
     if not simulation.formats or simulation.arithmetic is not Arithmetic.FLOAT32 or not stays_finite(net, blobs):
         return "plain"
     asked = os.environ.get(SWITCH)

@@ -11,6 +11,7 @@ from typing import Literal
 from ristretto.atomic import check_outputs
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.netspec import Phase
+from ristretto.decide.choose import DEFAULT_FORMAT
 from ristretto.decide.plan import OTHER_TYPES, Scheme
 from ristretto.decide.search import LADDER
 from ristretto.decide.select import Selection, parse_selector
@@ -64,6 +65,8 @@ class QuantizeOptions:
         trimming_mode: the kind of number format.
         iterations: batches per score; None scores every image of the TEST source once.
         error_margin: the allowed drop of the score, in percent points.
+        fast: whether a width is dropped as soon as it is all but certain that it misses the margin (docs/fast.md).
+        fast_error: the greatest probability of dropping one that holds it.
         preset: the rules for ranges and formats.
         dialect: the reader that the prototxt is written for.
         bw_conv_params, bw_fc_params, bw_activations: fixed widths; a group with one is not searched.
@@ -106,7 +109,7 @@ class QuantizeOptions:
         details: whether to find out what each rule and treatment brought.
         report: where the caller is going to write the report, so that its place is checked before the job.
         also: further prototxt files (in, out) to write the same formats into.
-        gpu: what --gpu was given; it runs on the CPU all the same.
+        gpu: the device to run on, "" for the CPU (``pipeline.device``).
         seed: of crops, mirrors, dropout and stochastic rounding.
         threads: threads per run; 0 for one per core.
         cache_mb, cache_disk_mb: MiB of memory and of a temporary file for decoded images, which serve all passes; 0
@@ -120,6 +123,8 @@ class QuantizeOptions:
     trimming_mode: TrimmingMode = "dynamic_fixed_point"
     iterations: int | None = 50
     error_margin: float = 2.0
+    fast: bool = False
+    fast_error: float = 0.01
     preset: Preset = "recommended"
     dialect: Dialect = "extended"
     bw_conv_params: int | None = None
@@ -178,10 +183,10 @@ class QuantizeOptions:
     def scheme(self) -> Scheme:
         """How fixed point formats follow from widths."""
         bias = self.bw_bias
+        own = self.preset == "recommended" and self.dialect == "extended"
         if bias is None:
-            own = self.preset == "recommended" and self.dialect == "extended"
             bias = "accumulator" if own else "params"
-        return Scheme(bias, static_format(self.static))
+        return Scheme(bias, static_format(self.static), None if own else DEFAULT_FORMAT)
 
     @property
     def without_sign(self) -> bool:
@@ -283,6 +288,10 @@ def check_options(options: QuantizeOptions) -> None:
         raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
     if options.iterations is not None and options.iterations < 1:
         raise UsageError("--iterations must be 1 or more, or all")
+    if not 0 < options.fast_error < 1:
+        raise UsageError("--fast_error is a probability", cure="give one between 0 and 1, such as 0.01")
+    if options.fast and options.search == "mixed":
+        raise UsageError("--fast means nothing with --search mixed", cure="leave it out")
     if min(options.cache_mb, options.cache_disk_mb) < 0:
         raise UsageError("--cache_mb and --cache_disk_mb must be 0 or more", cure="0 keeps nothing")
     _check_formats(options)

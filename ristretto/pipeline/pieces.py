@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.netspec import NetSpec, Shape
+from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import Section, live_values
@@ -51,6 +51,13 @@ class Cut:
     images: int
 
 
+def image_by_image(net: NetSpec, layer: LayerSpec) -> bool:
+    """Whether a layer computes each image by itself, as long as the first axis of its values is the images."""
+    if layer.type in FED_TYPES or (layer.type == "Dropout" and net.phase == "TEST"):
+        return True
+    return layer.type in _IMAGE_BY_IMAGE and not (net.phase == "TRAIN" and layer.type in _LEARNING)
+
+
 def cut_of(net: NetSpec, shapes: NetShapes, fed: Mapping[str, Shape]) -> Cut | None:
     """How a batch is to be run in pieces; None where it is small enough, or where the net is not made so.
 
@@ -66,9 +73,7 @@ def cut_of(net: NetSpec, shapes: NetShapes, fed: Mapping[str, Shape]) -> Cut | N
     position, largest = 0, 0
     for layer in net.layers:
         values = [shapes.values[value] for value in layer.outputs]
-        own = layer.type in FED_TYPES or (layer.type == "Dropout" and net.phase == "TEST")
-        own = own or (layer.type in _IMAGE_BY_IMAGE and not (net.phase == "TRAIN" and layer.type in _LEARNING))
-        if not own or any(not shape or shape[0] != count for shape in values):
+        if not image_by_image(net, layer) or any(not shape or shape[0] != count for shape in values):
             break
         position += 1
         largest = max([largest, *(4 * math.prod(shape[1:]) for shape in values)])

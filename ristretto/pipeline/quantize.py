@@ -19,6 +19,7 @@ from ristretto.errors import FormatError
 from ristretto.pipeline.brought import steps
 from ristretto.pipeline.calibrate import suspicious_ranges
 from ristretto.pipeline.compare import compare
+from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.evaluate import NetOptions
 from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions, check_options
@@ -49,14 +50,19 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
         RistrettoError: a user's mistake, with its place and cure.
     """
     check_options(options)
+    with on_device(options.gpu) as device:
+        return _quantize(options, listener, device)
+
+
+def _quantize(options: QuantizeOptions, listener: Listener, device: Device) -> Report:
     job = open_job(options, listener)
-    listener(DeviceChosen(options.gpu))
+    listener(DeviceChosen(options.gpu, device.number, device.reason))
     baseline = job.score(QuantPlan(), "baseline", verdicts=job.verdicts())
     ranges = job.ranges()
     sites = job.sites(ranges)
     if options.save_ranges is not None:
         atomic_write_text(options.save_ranges, json_text(sites_to_json(sites)))
-    outcome = search(job, sites, baseline.score)
+    outcome = search(job, sites, baseline)
     brought = steps(job, sites, outcome) if options.details else ()
     report = _report(job, baseline, sites, outcome, brought)
     for warning in report.warnings:
@@ -79,6 +85,7 @@ def _compared(options: QuantizeOptions) -> Comparison | None:
         data_root=options.data_root,
         seed=options.seed,
         threads=options.threads,
+        gpu=options.gpu,
         plugins=options.plugins,
     )
     weights = () if options.weights_quantized is None else (options.weights_quantized,)
@@ -162,7 +169,7 @@ def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
         "bw_conv_params", "bw_fc_params", "bw_activations", "ladder", "search", "min_bits", "max_bits", "cost",
         "budget", "static", "bw_bias", "unsigned", "per_channel", "other_layers", "only", "skip", "overrides",
         "exp_bits", "mant_bits", "float_format", "exp_min", "exp_max", "keep_zero", "range_rule", "percentile",
-        "fold", "equalize", "weight_rounding", "bias_correction", "rounding_images", "ranges",
+        "fast", "fast_error", "fold", "equalize", "weight_rounding", "bias_correction", "rounding_images", "ranges",
     )  # fmt: skip
     defaults = QuantizeOptions(options.model, options.weights)
     given = ((name, getattr(options, name)) for name in names if getattr(options, name) != getattr(defaults, name))

@@ -15,6 +15,7 @@ from ristretto.caffe.weights import Weights
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import BuiltNet, Kernels, Measure, Section, Simulation, build
 from ristretto.numerics.formats import Format
+from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
 from ristretto.pipeline.labels import LabelRule, label_rules
@@ -74,6 +75,7 @@ class Runner:
         threads: threads per run; 0 for one per core.
         diagnose: whether to count what integer arithmetic does.
         section: the layers to run.
+        device: the GPU to run on, None for the CPU.
         integer: what it did in the batches so far, by layer.
     """
 
@@ -87,6 +89,7 @@ class Runner:
     measure: Measure = "squared_error"
     diagnose: bool = False
     section: Section = field(default_factory=Section)
+    device: int | None = field(default_factory=current_device)
     integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[tuple[str, Shape], ...], bool], _Loaded] = field(default_factory=dict)
 
@@ -147,7 +150,7 @@ class Runner:
         if key not in self._loaded:
             shapes = infer_shapes(self.net, fed)
             blobs = fit_weights(self.net, shapes, self.weights)
-            kernels: Kernels = "plain" if plain else kernels_for(self.net, blobs, self.simulation)
+            kernels: Kernels = "plain" if plain else kernels_for(self.net, blobs, self.simulation, self.device)
             built = build(
                 self.net,
                 shapes,
@@ -161,7 +164,12 @@ class Runner:
                 section=self.section,
                 kernels=kernels,
             )
-            session = Session(built.model.SerializeToString(), threads=self.threads, keep_layout=kernels != "plain")
+            session = Session(
+                built.model.SerializeToString(),
+                threads=self.threads,
+                keep_layout=kernels != "plain",
+                device=self.device,
+            )
             # A batch in pieces may have two shapes; more are not needed at once.
             self._loaded = dict([*self._loaded.items()][-1:])
             self._loaded[key] = _Loaded(shapes.values, label_rules(self.net, shapes), built, session)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -93,6 +93,8 @@ def run_pass(
     scorer: Scorer | None = None,
     verdicts: Verdicts | None = None,
     prefix: Prefix | None = None,
+    source: Iterable[Batch | Halfway] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> PassResult:
     """Run a number of batches, or with None every image once, and average the outputs over the images.
 
@@ -106,6 +108,8 @@ def run_pass(
         scorer: judges the pass in place of a blob; its score becomes one more output.
         verdicts: judges every image; the runner's outputs include its values.
         prefix: is filled with the batches on their way, or, if it is full, they go on from there.
+        source: the same batches or images in another order; None for that of the feed.
+        stop: is asked after each batch whether that is enough.
 
     Raises:
         DataError: there was no image.
@@ -119,7 +123,7 @@ def run_pass(
         scorer.start()
     pieces = Pieces(runner)
     kept = prefix.batches if prefix is not None else ()
-    for batch in kept or _take(feed, batches):
+    for batch in kept or _take(feed, batches) if source is None else prefetched(source):
         values, ranges = pieces.run(batch)
         size = _images_in(batch)
         if prefix is not None and not isinstance(batch, Halfway):
@@ -139,6 +143,8 @@ def run_pass(
             shown += () if own is None else (Output(scorer.name, (own,)),)
         listener(BatchDone(count, shown))
         images, count = images + size, count + 1
+        if stop is not None and stop():
+            break
     if prefix is not None and not kept:
         prefix.finish()
     if not images:

@@ -16,7 +16,7 @@ from ristretto.decide.plan import (
     minifloat_plan,
     power_of_two_plan,
 )
-from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds, widened, widest_loss
+from ristretto.decide.search import FALLBACK_BW, Ladder, descend, holds, widened, widest_loss, with_estimates
 from ristretto.errors import UsageError
 from ristretto.numerics.formats import NAMED, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import Role
@@ -52,8 +52,8 @@ class Outcome:
     replan: Callable[[Sites], QuantPlan] | None = None
 
 
-def search(job: Job, sites: Sites, baseline: float) -> Outcome:
-    """Search in the job's trimming mode, against the float score."""
+def search(job: Job, sites: Sites, baseline: Scored) -> Outcome:
+    """Search in the job's trimming mode, against the float net."""
     if job.options.trimming_mode == "minifloat":
         return _minifloat(job, sites, baseline)
     if job.options.trimming_mode == "integer_power_of_2_weights":
@@ -61,9 +61,10 @@ def search(job: Job, sites: Sites, baseline: float) -> Outcome:
     return _dynamic_fixed_point(job, sites, baseline)
 
 
-def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
+def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
     """Three searches of one group each, then the score of all together (Quantize2DynamicFixedPoint)."""
     options, scheme = job.options, job.options.scheme
+    baseline, early = float_net.score, job.early(float_net)
     # Lengths that were fitted to a width differ from width to width; the log has room for those of one.
     shown_bw = 8 if 8 in options.activation_widths else max(options.activation_widths, default=8)
     for name, site in sites.items():
@@ -97,12 +98,21 @@ def _dynamic_fixed_point(job: Job, sites: Sites, baseline: float) -> Outcome:
             ladders[group] = Ladder((), fixed)
             continue
 
-        def evaluate(bw: int, group: str = group, widths: Callable[[int], Widths] = widths) -> float:
+        tried: dict[int, Scored] = {}
+
+        def evaluate(
+            bw: int,
+            group: str = group,
+            widths: Callable[[int], Widths] = widths,
+            tried: dict[int, Scored] = tried,
+        ) -> float:
             plan = job.candidate(dynamic_fixed_point_plan(sites, widths(bw), scheme))
             weights = None if group == "activations" else job.weights_for(plan)
-            return job.score(plan, f"{group} {bw} bit", weights).score
+            tried[bw] = job.score(plan, f"{group} {bw} bit", weights, early=early)
+            return tried[bw].score
 
-        ladders[group] = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=options.ladder)
+        ladder = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=options.ladder)
+        ladders[group] = with_estimates(ladder, _estimated(tried, float_net))
     keep_float = options.preset == "recommended"
 
     def combine(ladders: dict[str, Ladder]) -> Outcome:
@@ -151,7 +161,12 @@ def _chosen_widths(ladders: dict[str, Ladder], *, keep_float: bool) -> Widths:
     return Widths(chosen.get("conv"), chosen.get("fc"), chosen.get("activations"))
 
 
-def _minifloat(job: Job, sites: Sites, baseline: float) -> Outcome:
+def _estimated(tried: dict[int, Scored], baseline: Scored) -> dict[int, int]:
+    """The widths that were dropped before all images were scored, each with how many were."""
+    return {bw: scored.images for bw, scored in tried.items() if scored.images < baseline.images}
+
+
+def _minifloat(job: Job, sites: Sites, baseline: Scored) -> Outcome:
     """One ladder of total widths with the exponent bits that the activations need (Quantize2MiniFloat)."""
     options = job.options
     if options.float_format is not None:
@@ -165,14 +180,17 @@ def _minifloat(job: Job, sites: Sites, baseline: float) -> Outcome:
         what = f"no width of the ladder leaves room for a mantissa beside {exp_bits} exponent bits"
         raise UsageError(what, cure=f"give --ladder {exp_bits + 4} or more, or fewer --exp_bits")
     tried: dict[int, tuple[QuantPlan, Scored]] = {}
+    early = job.early(baseline)
 
     def evaluate(bw: int) -> float:
         plan = job.candidate(minifloat_plan(sites, Minifloat(exp_bits, bw - 1 - exp_bits)))
-        tried[bw] = plan, job.score(plan, f"minifloat {bw} bit", verdicts=job.verdicts())
+        tried[bw] = plan, job.score(plan, f"minifloat {bw} bit", verdicts=job.verdicts(), early=early)
         return tried[bw][1].score
 
-    ladder = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=widths)
-    if ladder.chosen not in tried:
+    ladder = descend(evaluate, baseline=baseline.score, margin=options.error_margin / 100, widths=widths)
+    estimated = _estimated({bw: scored for bw, (_, scored) in tried.items()}, baseline)
+    ladder = with_estimates(ladder, estimated)
+    if ladder.chosen not in tried or ladder.chosen in estimated:
         plan = job.candidate(minifloat_plan(sites, _FLOAT32))
         tried[ladder.chosen] = plan, job.score(plan, "minifloat 32 bit", verdicts=job.verdicts())
     plan, combined = tried[ladder.chosen]

@@ -15,6 +15,7 @@ from ristretto.caffe.parameters import Blobs, fit_weights
 from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.graph.build import BuiltNet, Section, Simulation, build
+from ristretto.pipeline.device import current_device
 from ristretto.runtime.session import Session
 
 Array = NDArray[np.float32]
@@ -59,6 +60,7 @@ class WatchedNet:
         net, weights, simulation: what is run.
         values: what to return of each batch: values that layers make, or that are fed.
         threads: threads per run; 0 for one per core.
+        device: the GPU to run on, None for the CPU.
     """
 
     net: NetSpec
@@ -66,6 +68,7 @@ class WatchedNet:
     simulation: Simulation
     values: Sequence[str] = ()
     threads: int = 0
+    device: int | None = field(default_factory=current_device)
     _fitted: Fitted | None = None
 
     def fit(self, fed: Mapping[str, Shape]) -> Fitted:
@@ -123,7 +126,7 @@ class WatchedNet:
         element = graph.output[0].type.tensor_type.elem_type if graph.output else onnx.TensorProto.FLOAT
         del graph.output[:]
         graph.output.extend(helper.make_tensor_value_info(value, element, None) for value in values)
-        session = Session(built.model.SerializeToString(), threads=self.threads)
+        session = Session(built.model.SerializeToString(), threads=self.threads, device=self.device)
         return _Part(built.inputs, tuple(values), session)
 
 

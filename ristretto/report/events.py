@@ -23,9 +23,17 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChosen:
-    """Where the job runs; ``asked`` is what --gpu was given, or ""."""
+    """Where the job runs.
+
+    Attributes:
+        asked: what --gpu was given, or "".
+        device: the GPU; None for the CPU.
+        reason: why it is the CPU all the same.
+    """
 
     asked: str = ""
+    device: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +104,16 @@ class Widened:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """A pass ended early: its candidate misses the margin; ``score`` is estimated on ``images`` of ``of`` images."""
+
+    purpose: str
+    images: int
+    of: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class HarmsMeasured:
     """What narrowing a site does to the net's output is known, for ``widths`` widths of each, on ``images`` images."""
 
@@ -113,6 +131,7 @@ class Warned:
 
 Event = (
     DeviceChosen
+    | Dropped
     | Equalized
     | PassStarted
     | BatchDone

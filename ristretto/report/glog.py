@@ -13,6 +13,7 @@ from ristretto.decide.search import Trial
 from ristretto.report.events import (
     BatchDone,
     DeviceChosen,
+    Dropped,
     Equalized,
     Event,
     Folded,
@@ -61,11 +62,10 @@ def number(value: float) -> str:
 def event_lines(event: Event) -> Iterator[LogLine]:
     """The log lines of one event."""
     match event:
-        case DeviceChosen(asked):
-            yield LogLine("Use CPU.", 98)
-            if asked:
-                text = f"--gpu={asked} was asked for: this version has no GPU code, everything runs on the CPU"
-                yield LogLine(text, severity="W")
+        case DeviceChosen(asked, device, reason):
+            yield LogLine("Use CPU.", 98) if device is None else LogLine(f"Use GPU with device ID {device}", 94)
+            if reason:
+                yield LogLine(on_cpu(asked, reason), severity="W")
         case PassStarted(_, batches):
             yield LogLine(f"Running for {batches} iterations.", 106)
         case BatchDone(index, outputs):
@@ -94,8 +94,16 @@ def event_lines(event: Event) -> Iterator[LogLine]:
         case Widened(group, bw):
             nouns = {"conv": "CONV weights get", "fc": "FC weights get", "activations": "layer activations get"}
             yield LogLine(f"All together miss the margin: {nouns[group]} {bw}bit.")
+        case Dropped(purpose, images, of, score):
+            text = f"Dropped {purpose} after {images} of {of} images: it misses the margin"
+            yield LogLine(f"{text}, its score is about {number(score)}.")
         case Warned(text):
             yield LogLine(text, severity="W")
+
+
+def on_cpu(asked: str, reason: str) -> str:
+    """The one line that says why a job does not run where --gpu asked for."""
+    return f"--gpu={asked} was asked for: {reason}, everything runs on the CPU"
 
 
 def _means(output: Output) -> Iterator[str]:
@@ -178,7 +186,7 @@ def _minifloat_summary(report: Report) -> Iterator[LogLine]:
     yield LogLine("Minifloat net:", 358)
     ladder = report.ladders["minifloat"]
     for trial in ladder.trials or (Trial(ladder.chosen, report.combined.score),):
-        yield LogLine(f"{trial.bw}bit: \t{number(trial.score)}", 360)
+        yield LogLine(_trial(report, trial), 360)
     yield LogLine("Please fine-tune.", 362)
 
 
@@ -205,7 +213,13 @@ def _ladder(report: Report, group: str, heading: tuple[str, str], line: int, nou
     yield LogLine(heading[0], line)
     yield LogLine(heading[1], line + 1)
     for trial in ladder.trials:
-        yield LogLine(f"{trial.bw}bit: \t{number(trial.score)}", line + 3)
+        yield LogLine(_trial(report, trial), line + 3)
+
+
+def _trial(report: Report, trial: Trial) -> str:
+    """A width and its score, and on how many images that was estimated if not on all."""
+    text = f"{trial.bw}bit: \t{number(trial.score)}"
+    return text if trial.images is None else f"{text} (on {trial.images} of {report.baseline.images} images)"
 
 
 def _left_out(report: Report, group: str) -> str:

@@ -10,7 +10,7 @@ from ristretto.decide.confidence import Paired, drop_interval, mcnemar
 from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan_file import layer_to_json
 from ristretto.decide.ranges_file import fitted_to_json, layer_ranges_to_json
-from ristretto.decide.search import Ladder
+from ristretto.decide.search import Ladder, Trial
 from ristretto.report.comparison import Comparison, comparison_to_json
 from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
@@ -156,8 +156,13 @@ def _integer(layers: tuple[IntegerLayer, ...]) -> dict[str, Any]:
 
 
 def _ladder(ladder: Ladder) -> dict[str, Any]:
-    trials = [{"bw": trial.bw, "score": finite(trial.score)} for trial in ladder.trials]
-    return {"trials": trials, "chosen": ladder.chosen}
+    return {"trials": [_trial(trial) for trial in ladder.trials], "chosen": ladder.chosen}
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    """A width and its score; the images that it was estimated on, if those are not all."""
+    images = {} if trial.images is None else {"images": trial.images}
+    return {"bw": trial.bw, "score": finite(trial.score), **images}
 
 
 def _layer(layer: LayerReport) -> dict[str, Any]:

@@ -10,11 +10,17 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ristretto.errors import NetError
+from ristretto.errors import DeviceError, NetError
 
 Array = NDArray[np.float32]
 
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+
+CUDA = "CUDAExecutionProvider"
+
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+"""TF32 would cut operands to 10 bits, and the faster algorithms (Winograd, FFT) transform them: in plain products and
+sums what has few bits stays exact, as on a CPU."""
 
 _MOVING = [
     "ClipQuantRewrite",
@@ -36,10 +42,15 @@ _AT_NODE = re.compile(r"node (?:with name '|\()(.*)/[^/]*?['):]")
 """Where onnxruntime names the node it complains about; nodes are named LAYER/OPERATION."""
 
 
+def has_cuda() -> bool:
+    """Whether this onnxruntime was built for CUDA; whether there is a device is another matter."""
+    return CUDA in ort.get_available_providers()
+
+
 class Session:
     """A loaded model that maps named arrays to named arrays."""
 
-    def __init__(self, model: bytes, *, threads: int = 0, keep_layout: bool = False) -> None:
+    def __init__(self, model: bytes, *, threads: int = 0, keep_layout: bool = False, device: int | None = None) -> None:
         """Load a serialized model.
 
         Args:
@@ -47,8 +58,10 @@ class Session:
             keep_layout: leave transpositions and roundings where they are: the model has them in the best places, and
                 moving a rounding before another operation would change values on the way.
             threads: threads for one run; 0 lets onnxruntime take one per core.
+            device: number of the CUDA device that does what it has kernels for; None for the CPU alone.
 
         Raises:
+            DeviceError: the device cannot be used.
             NetError: onnxruntime does not take the model: it has no kernel for an operation on these types, or a
                 plug-in made an operation that cannot be.
         """
@@ -57,15 +70,22 @@ class Session:
         options.log_severity_level = 3
         # It would round weights between quantized values once more, to other formats than ours.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
+        if device is not None:
+            providers.insert(0, (CUDA, {"device_id": str(device), **_CUDA_OPTIONS}))
         try:
             self._session = ort.InferenceSession(
                 model,
                 options,
-                providers=["CPUExecutionProvider"],
+                providers=providers,
                 disabled_optimizers=_MOVING if keep_layout else None,
             )
         except Exception as error:  # onnxruntime's own classes are not public
             raise _refused(error) from error
+        # Where its libraries are missing onnxruntime says so on stdout and takes the CPU.
+        if device is not None and CUDA not in self._session.get_providers():
+            what = f"onnxruntime cannot use GPU {device}"
+            raise DeviceError(what, cure="do its driver and CUDA libraries suit onnxruntime-gpu?")
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self._types = {item.name: np.dtype(_TYPES[item.type]) for item in self._session.get_inputs()}
 

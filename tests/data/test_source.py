@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ristretto.data import open_data
+from ristretto.data import open_data, open_npz
 from ristretto.errors import DataError, NetError, UsageError
-from tests.data.sources import data_layer, database_layer, first, labels, layer_of, numbered, opened, place, write_lmdb
+from tests.data.sources import (
+    data_layer,
+    database_layer,
+    first,
+    labels,
+    layer_of,
+    numbered,
+    opened,
+    picture,
+    place,
+    raw_datum,
+    write_lmdb,
+)
 
 
 def test_another_layer_type_is_told_what_can_be_read() -> None:
@@ -107,3 +121,31 @@ def test_the_label_may_be_left_out(tmp_path: Path) -> None:
     opened_source = opened(data_layer("Data", parameters, tops="data"))
     assert opened_source.shapes == {"data": (2, 1, 2, 2)}
     assert set(first(opened_source, 1)[0]) == {"data"}
+
+
+@pytest.mark.parametrize("batches", [None, 5])
+def test_images_in_any_order_are_those_of_the_pass(tmp_path: Path, batches: int | None) -> None:
+    """With what is drawn for their places, over the wrap at the end, and twice if asked for twice."""
+    write_lmdb(tmp_path / "db", [raw_datum(picture(seed).transpose(2, 0, 1), seed) for seed in range(7)])
+    source = opened(database_layer("db", "crop_size: 2 mirror: true", batch_size=3, phase="TRAIN"), tmp_path)
+    passed = list(source.single_pass()) if batches is None else list(islice(source.batches(), batches))
+    whole = {top: np.concatenate([batch[top] for batch in passed]) for top in source.tops}
+    picker = source.picker(batches)
+    assert picker is not None
+    places = np.random.default_rng(0).permutation(len(whole["label"])).tolist()
+    for some in (places[:3], places[3:], [2, 2]):
+        picked = picker(some)
+        for top in source.tops:
+            np.testing.assert_array_equal(picked[top], whole[top][some])
+
+
+def test_arrays_are_picked_as_they_are_handed_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", data=np.arange(10, dtype=np.float32).reshape(5, 2), label=np.arange(5))
+    source = open_npz(tmp_path / "x.npz", {"data": None, "label": None}, 2)
+    for batches, places in ((None, [4, 0, 3]), (4, [7, 5, 1])):
+        passed = list(source.single_pass()) if batches is None else list(islice(source.batches(), batches))
+        picker = source.picker(batches)
+        assert picker is not None
+        for top, values in picker(places).items():
+            np.testing.assert_array_equal(values, np.concatenate([batch[top] for batch in passed])[places])
+    assert open_npz(tmp_path / "x.npz", {"data": None}).picker(None) is None, "arrays of any shapes have no images"

@@ -50,6 +50,10 @@ def fixed(bw: int, il: int, signed: bool = True) -> DynamicFixedPoint:
 def test_partial_plans_leave_the_rest_of_a_layer_at_the_schemas_defaults() -> None:
     plan = dynamic_fixed_point_plan(SITES, Widths(conv_params=4))
     assert plan.layers == {"c": LayerFormats(DEFAULT_FORMAT, DEFAULT_FORMAT, fixed(4, 0), fixed(4, 0))}
+    plan = dynamic_fixed_point_plan(SITES, Widths(conv_params=4), Scheme(rest=None))
+    assert plan.layers == {"c": LayerFormats(None, None, fixed(4, 0), fixed(4, 0))}
+    plan = dynamic_fixed_point_plan(SITES, Widths(activations=8), Scheme(rest=None))
+    assert plan.layers["c"] == LayerFormats(fixed(8, 2), fixed(8, 3), None, None)
     plan = dynamic_fixed_point_plan(SITES, Widths(activations=8))
     assert plan.layers["c"] == LayerFormats(fixed(8, 2), fixed(8, 3), DEFAULT_FORMAT, DEFAULT_FORMAT)
     assert plan.layers["f"].output == fixed(8, 1)

@@ -45,7 +45,7 @@ def test_lines_of_a_pass() -> None:
 
 
 def test_what_the_original_does_not_say_is_marked_as_ours() -> None:
-    lines = [*event_lines(DeviceChosen("0")), *event_lines(Warned("careful"))]
+    lines = [*event_lines(DeviceChosen("0", None, "there is none")), *event_lines(Warned("careful"))]
     assert [(line.line, line.severity) for line in lines] == [(98, "I"), (0, "W"), (0, "W")]
 
 

@@ -1,0 +1,198 @@
+"""Where nets run: what is asked of onnxruntime for a GPU, and one line where there is none. No GPU is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import onnxruntime
+import pytest
+
+import ristretto as library
+from ristretto.errors import DeviceError, UsageError
+from ristretto.graph.build import BuiltNet, build
+from ristretto.pipeline import runner
+from ristretto.pipeline.device import _try, current_device, find_device, on_device
+from ristretto.pipeline.kernels import exact_integer_kernels
+from ristretto.pipeline.options import QuantizeOptions
+from ristretto.pipeline.quantize import quantize
+from ristretto.report.events import DeviceChosen, Event
+from ristretto.runtime.session import CUDA
+from tests.cli.runner import MODELS, ristretto
+
+Capture = pytest.CaptureFixture[str]
+
+LENET = MODELS / "digits_lenet"
+NET = (LENET / "train_val.prototxt", LENET / "digits_lenet.caffemodel")
+COMMAND = ("--model", NET[0], "--weights", NET[1], "--data-root", MODELS)
+JOB = (*COMMAND, "--trimming_mode", "dynamic_fixed_point", "--iterations", 1, "--ladder", 8)
+
+
+class Asked(NamedTuple):
+    """What a session was asked for."""
+
+    device: str | None
+    options: dict[str, str]
+
+
+class Machine:
+    """An onnxruntime that says it has CUDA, and runs on the CPU.
+
+    Attributes:
+        devices: how many there are; -1 for CUDA libraries that are missing.
+        asked: what each session was asked for.
+    """
+
+    def __init__(self, devices: int) -> None:
+        self.devices = devices
+        self.asked: list[Asked] = []
+
+    def session(self, model: bytes, options: object, providers: Sequence[Any], **rest: Any) -> Any:
+        """A session of the CPU that says it has what was asked for."""
+        wanted: dict[str, dict[str, str]] = dict(item if isinstance(item, tuple) else (item, {}) for item in providers)
+        assert list(wanted)[-1] == "CPUExecutionProvider"
+        cuda = dict(wanted.get(CUDA, {}))
+        device = cuda.pop("device_id", None)
+        self.asked.append(Asked(device, cuda))
+        if device is not None and int(device) >= self.devices >= 0:
+            message = f"[ONNXRuntimeError] : 1 : FAIL : CUDA failure 101: invalid device ordinal ; GPU={device}"
+            raise RuntimeError(message)
+        real = _Session(model, options, providers=["CPUExecutionProvider"], **rest)
+        if device is not None and self.devices >= 0:
+            real.get_providers = lambda: list(wanted)
+        return real
+
+
+_Session = onnxruntime.InferenceSession
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, devices: int) -> Machine:
+    exact_integer_kernels()  # its models are tried once and for the CPU
+    made = Machine(devices)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made.session)
+    return made
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that each net was built with."""
+    seen: list[str] = []
+
+    def watched(*arguments: Any, **named: Any) -> BuiltNet:
+        seen.append(named["kernels"])
+        return build(*arguments, **named)
+
+    monkeypatch.setattr(runner, "build", watched)
+    return seen
+
+
+def options(gpu: str) -> QuantizeOptions:
+    return QuantizeOptions(NET[0], (NET[1],), iterations=2, ladder=(8, 2), data_root=MODELS, gpu=gpu)
+
+
+def test_a_job_asks_for_the_device_and_for_plain_kernels(monkeypatch: pytest.MonkeyPatch, kernels: list[str]) -> None:
+    plain = quantize(options(""))
+    assert set(kernels) > {"plain"}, "on a CPU the quantized nets get others"
+    kernels.clear()
+    made = machine(monkeypatch, devices=2)
+    events: list[Event] = []
+    report = quantize(options("1"), events.append)
+    assert DeviceChosen("1", 1) in events
+    assert len(made.asked) > 8
+    assert {each.device for each in made.asked} == {"1"}
+    assert all(each.options == {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"} for each in made.asked)
+    assert set(kernels) == {"plain"}
+    assert {group: ladder.chosen for group, ladder in report.ladders.items()} == {
+        group: ladder.chosen for group, ladder in plain.ladders.items()
+    }
+    assert report.combined.score == plain.combined.score
+    assert current_device() is None, "the next job of the process is not on it"
+
+
+def test_without_gpu_no_device_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = machine(monkeypatch, devices=1)
+    library.evaluate(*NET, iterations=1, data_root=MODELS)
+    assert {each.device for each in made.asked} == {None}
+
+
+@pytest.mark.parametrize("command", ["test", "run", "compare", "quantize"])
+def test_each_command_that_runs_nets_takes_a_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path, command: str
+) -> None:
+    made = machine(monkeypatch, devices=1)
+    more = {
+        "test": (*COMMAND, "--iterations", 1),
+        "run": (*COMMAND, "--outputs", tmp_path / "out.npz"),
+        "compare": (*COMMAND, "--against", NET[0], "--images", 2),
+        "quantize": (*JOB, "--model_quantized", tmp_path / "q.prototxt", "--report", tmp_path / "r.json"),
+    }[command]
+    outcome = ristretto(capsys, command, *more, "--gpu", 0)
+    assert outcome.status == 0, outcome.err
+    on_it = [each for each in made.asked if each.device == "0"]
+    assert len(on_it) >= 2, "one that tries the device, and the net"
+    assert "CPU" not in outcome.err
+    assert ("Use GPU with device ID 0" in outcome.err) == (command in ("test", "quantize"))
+    if command == "quantize":
+        assert len(on_it) == len(made.asked), "and in what the report compares"
+        assert json.loads((tmp_path / "r.json").read_text())["margin_met"]
+
+
+@pytest.mark.parametrize("command", ["test", "run", "compare"])
+@pytest.mark.parametrize(
+    ("devices", "reason"),
+    [(None, "this onnxruntime has no CUDA"), (1, "invalid device ordinal"), (-1, "onnxruntime cannot use GPU 3")],
+)
+def test_one_line_says_that_everything_runs_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+    tmp_path: Path,
+    command: str,
+    devices: int | None,
+    reason: str,
+) -> None:
+    if devices is None:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    else:
+        machine(monkeypatch, devices)
+    more = {
+        "test": (*COMMAND, "--iterations", 1),
+        "run": (*COMMAND, "--outputs", tmp_path / "out.npz"),
+        "compare": (*COMMAND, "--against", NET[0], "--images", 2),
+    }[command]
+    outcome = ristretto(capsys, command, *more, "--gpu", 3)
+    assert outcome.status == 0, outcome.err
+    (line,) = [line for line in outcome.err.splitlines() if "--gpu=3 was asked for" in line]
+    assert reason in line
+    assert line.endswith("everything runs on the CPU")
+
+
+@pytest.mark.parametrize(
+    ("asked", "number"),
+    [("", None), ("-1", None), ("0", 0), ("2", 2), ("all", 0), ("1,0", 1), (" 1 ", 1)],
+)
+def test_what_gpu_may_say(monkeypatch: pytest.MonkeyPatch, asked: str, number: int | None) -> None:
+    machine(monkeypatch, devices=8)
+    assert find_device(asked).number == number
+    assert find_device(asked).reason == ""
+    with on_device(asked):
+        assert current_device() == number
+    assert current_device() is None
+
+
+def test_nonsense_is_refused(capsys: Capture, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--gpu fast: expected the number of a device"):
+        find_device("fast")
+    outcome = ristretto(capsys, "quantize", *JOB, "--model_quantized", tmp_path / "q.prototxt", "--gpu", "fast")
+    assert outcome.status == 2
+    assert "--gpu fast" in outcome.message
+
+
+def test_a_session_does_not_fall_back_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime itself would."""
+    made = machine(monkeypatch, devices=-1)
+    with pytest.raises(DeviceError, match="onnxruntime cannot use GPU 0; do its driver"):
+        _try(0)
+    assert [each.device for each in made.asked] == ["0"]
