@@ -36,8 +36,8 @@ Kernels = Literal["plain", "rounding", "integers"]
 
 MAX_BYTES = (1 << 31) - (1 << 20)
 
-ERROR_SAMPLES = 8192
-"""About how many elements of each image the error of a rounding is measured on."""
+ERROR_SAMPLES = 65_536
+"""About how many elements of each image the error of a rounding is measured on; with 8192 some lengths were luck."""
 
 _SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
 """Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
@@ -315,7 +315,7 @@ class _Builder:
     def error(self, value: str, fmt: Format, measure: Measure) -> str:
         """The name of a scalar output: what rounding a value as it was made loses, over a sample.
 
-        The sample is every so manieth element, a few thousand of each image; the step is odd, so that it does not keep
+        The sample is every so manieth element of large values, all of small ones; the step is odd, so that it does not keep
         to some columns of an image.
         """
         self.nodes.enter(f"errors/{value}")
