@@ -315,8 +315,8 @@ class _Builder:
     def error(self, value: str, fmt: Format, measure: Measure) -> str:
         """The name of a scalar output: what rounding a value as it was made loses, over a sample.
 
-        The sample is every so manieth element of large values, all of small ones; the step is odd, so that it does not keep
-        to some columns of an image.
+        The sample is every so manieth element of large values, all of small ones; the step is odd, so that it does not
+        keep to some columns of an image.
         """
         self.nodes.enter(f"errors/{value}")
         shape = self.shapes.values[value]
