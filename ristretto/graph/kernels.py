@@ -67,6 +67,12 @@ def _format(node: onnx.NodeProto) -> DynamicFixedPoint:
     return DynamicFixedPoint(given["bw"], given["fl"], bool(given["signed"]))
 
 
+def total_of(grids: Iterable[Grid | None]) -> Grid | None:
+    """The grid of the sum of two values; None where float32 may not be exact."""
+    first, second = grids
+    return added(first, second) if first is not None and second is not None else None
+
+
 class _Rewriter:
     """Goes through the nodes in order; what may become something faster waits until it is needed as a float.
 
@@ -135,6 +141,14 @@ class _Rewriter:
             for node in self.read_by(name)
         )
 
+    def only_added(self, name: str, grid: Grid | None) -> bool:
+        """Whether nothing but exact additions is done with a value: those may be done in a convolution as well."""
+        return all(
+            node.op_type == "Add"
+            and total_of(grid if other == name else self.forms.of(other).grid for other in node.input) is not None
+            for node in self.read_by(name)
+        )
+
     def fixed_point(self, node: onnx.NodeProto) -> bool:
         fmt, output = _format(node), node.output[0]
         source = self.forms.of(node.input[0])
@@ -162,7 +176,8 @@ class _Rewriter:
         """Let the result of a node be its input, kept apart from a convolution where the readers would change by it."""
         output = node.output[0]
         source = self.forms.of(node.input[0])
-        if source.channels is None or source.codes or self.may_be_in_blocks(output):
+        harmless = self.may_be_in_blocks(output) or self.only_added(output, source.grid)
+        if source.channels is None or source.codes or harmless:
             self.forms.alias(output, node.input[0])
             return
         self.forms.make("Reshape", [self.forms.floats(node.input[0]), self.nodes.ints([0, 0, 0, -1])], output)
@@ -312,7 +327,7 @@ class _Rewriter:
     def add(self, node: onnx.NodeProto) -> bool:
         """Add with channels last where the sum is rounded to codes: then they stay there."""
         first, second = (self.forms.of(name) for name in node.input)
-        total = added(first.grid, second.grid) if first.grid is not None and second.grid is not None else None
+        total = total_of((first.grid, second.grid))
         alike = first.channels is not None and first.channels == second.channels
         value = self.forms.values[node.output[0]] = Value(total, first.channels if alike else None)
         # Where the sum may not be exact onnxruntime's way of adding it up in a convolution has to stay.

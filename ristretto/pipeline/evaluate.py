@@ -124,7 +124,8 @@ def _evaluate(
     blobs = () if scorer is not None else scored_blobs(net, score)
     wanted = scorer.blobs if scorer is not None else blobs
     values = [net.finals[name] for name in wanted]
-    runner = Runner(net, weights, values, (), simulation, options.threads, diagnose=True)
+    counts = options.arithmetic is Arithmetic.INTEGER
+    runner = Runner(net, weights, values, (), simulation, options.threads, diagnose=counts)
     listener(DeviceChosen(options.gpu, device.number, device.reason))
     start = time.perf_counter()
     result = run_pass(runner, feed, blobs, iterations, "test", listener, scorer)

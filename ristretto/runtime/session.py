@@ -70,6 +70,9 @@ class Session:
         options.log_severity_level = 3
         # It would round weights between quantized values once more, to other formats than ours.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
+        # Threads of one session that wait in a loop for more work would slow down what runs next, in Python or in
+        # another session.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if device is not None:
             providers.insert(0, (CUDA, {"device_id": str(device), **_CUDA_OPTIONS}))
