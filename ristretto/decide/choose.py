@@ -90,16 +90,23 @@ def integer_lengths(ranges: LayerRanges, *, keep_input: bool = False) -> Integer
 WIDE_BW = 24
 """The bits that float32 holds exactly: what an output has before it is stored."""
 
+ROUNDED_BW = 20
+"""What it has where that is not enough for its products: four bits more than the widest activation of a ladder."""
 
-def wide_format(stats: TensorStats, acc_fl: int | None = None) -> DynamicFixedPoint:
+
+def wide_format(stats: TensorStats, acc_fl: int | None = None, *, bw: int = WIDE_BW) -> DynamicFixedPoint:
     """A format for results with which something is computed before they are stored, with twice the range measured.
 
     Args:
         stats: the range measured.
         acc_fl: fractional length of the products that are added up; a longer one would hold nothing more.
+        bw: width of the activations that are multiplied.
     """
     longest = WIDE_BW - 2 - activation_il(stats)
-    return DynamicFixedPoint(WIDE_BW, longest if acc_fl is None else min(acc_fl, longest))
+    if acc_fl is not None and acc_fl <= longest:
+        return DynamicFixedPoint(WIDE_BW, acc_fl)
+    unneeded = WIDE_BW - ROUNDED_BW if bw <= ROUNDED_BW - 4 else 0
+    return DynamicFixedPoint(WIDE_BW - unneeded, longest - unneeded)
 
 
 CANDIDATES = 4

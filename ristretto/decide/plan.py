@@ -8,6 +8,7 @@ from typing import Literal
 
 from ristretto.decide.choose import (
     DEFAULT_FORMAT,
+    WIDE_BW,
     IntegerLengths,
     LayerRanges,
     accumulator_bias_format,
@@ -205,7 +206,8 @@ def stored_once(layers: Mapping[str, LayerFormats], sites: Mapping[str, LayerSit
         if len(read_as) == 1 and len([reader for reader in site.readers if reader in layers]) == len(site.readers):
             formats = replace(formats, output=read_as.pop())
         elif site.readers or site.wide:
-            formats = replace(formats, output=wide_format(site.ranges.output, _products_fl(formats)))
+            bw = formats.input.bw if isinstance(formats.input, DynamicFixedPoint) else WIDE_BW
+            formats = replace(formats, output=wide_format(site.ranges.output, _products_fl(formats), bw=bw))
         stored[name] = formats
     return stored
 

@@ -36,12 +36,14 @@ class Rounding:
         fmt: the format.
         blocks: whether it may be done in blocks of channels.
         clipped: whether the value lies between the format's ends already.
+        sealed: whether nothing may be added to it before it is done.
     """
 
     value: str
     fmt: DynamicFixedPoint
     blocks: bool
     clipped: bool = False
+    sealed: bool = False
 
 
 @dataclass
@@ -57,6 +59,7 @@ class Value:
         offset: what was added to the codes.
         node: the node that makes it as a float, while that waits.
         rounding: the rounding that makes it as a float, while that waits.
+        sum_of_blocks: whether it is the sum of values that have their channels in blocks.
     """
 
     grid: Grid | None = None
@@ -67,6 +70,7 @@ class Value:
     offset: int = 0
     node: onnx.NodeProto | None = None
     rounding: Rounding | None = None
+    sum_of_blocks: bool = False
 
     @property
     def blocked(self) -> bool:
@@ -180,13 +184,26 @@ class Forms:
         """Append the saturation of a float."""
         return self.nodes.op("Clip", self.floats(name), self.nodes.floats(fmt.min), self.nodes.floats(fmt.max))
 
+    def made_in_blocks(self, name: str) -> bool:
+        """Whether a value is made by a float convolution, or a sum of such, that has its channels in blocks."""
+        value = self.of(name)
+        return value.blocked and (value.node is not None or value.sum_of_blocks)
+
+    def in_blocks(self, name: str) -> bool:
+        """Whether a value, once it is a float, has its channels in blocks."""
+        rounding = self.of(name).rounding
+        return self.made_in_blocks(name) if rounding is None else self._by_addition(rounding)
+
+    def _by_addition(self, rounding: Rounding) -> bool:
+        made = rounding.clipped or self.made_in_blocks(rounding.value)
+        return rounding.blocks and self.of(rounding.value).blocked and made
+
     def _round(self, output: str, value: Value, rounding: Rounding) -> None:
         """Append a rounding of a float to a format of up to 16 bits, as a float."""
-        fmt, source = rounding.fmt, self.of(rounding.value)
-        if rounding.blocks and source.blocked and (rounding.clipped or source.node is not None):
-            clipped = rounding.value if rounding.clipped else self.clipped(rounding.value, fmt)
-            self._round_blocked(clipped, output, source.channels or 0, fmt)
+        if self._by_addition(rounding):
+            self._round_by_addition(output, rounding)
             return
+        fmt = rounding.fmt
         kind = (np.int8 if fmt.signed else np.uint8) if fmt.bw <= 8 else (np.int16 if fmt.signed else np.uint16)
         floats = self.floats(rounding.value)
         if fmt.bw not in (8, 16) and not rounding.clipped:
@@ -195,14 +212,34 @@ class Forms:
         codes = self.nodes.op("QuantizeLinear", floats, *point, domain=CONTRIB)
         self.make("DequantizeLinear", [codes, *point], output, domain=CONTRIB)
 
-    def _round_blocked(self, clipped: str, output: str, channels: int, fmt: DynamicFixedPoint) -> None:
+    def _round_by_addition(self, output: str, rounding: Rounding) -> None:
         """Append two additions after which only multiples of the step are left, half to even.
 
         The sum of a float32 and 1.5 * 2**23 steps has the step as its last bit. As a BatchNormalization that neither
         scales nor centres, onnxruntime adds without moving the channels out of their blocks.
+
+        The convolution that makes the value saturates it in passing. Sums are saturated after the first addition,
+        which comes to the same, as it keeps the order of values. A convolution that saturates is one that onnxruntime
+        cannot add a number to.
         """
-        one, zero = self.nodes.floats([1.0] * channels), self.nodes.floats([0.0] * channels)
+        fmt, source = rounding.fmt, self.of(rounding.value)
         large = math.ldexp(1.5, 23 - fmt.fl)
-        up, down = (self.nodes.floats([sign * large] * channels) for sign in (1.0, -1.0))
-        raised = self.nodes.op("BatchNormalization", clipped, one, up, zero, one, epsilon=0.0)
-        self.make("BatchNormalization", [raised, one, down, zero, one], output, epsilon=0.0)
+        late = source.sum_of_blocks and not rounding.clipped
+        early = self.floats(rounding.value) if late or rounding.clipped else self.clipped(rounding.value, fmt)
+        raised = self._added(early, large, source.channels or 0, (fmt.min + large, fmt.max + large) if late else None)
+        ends = (fmt.min, fmt.max) if rounding.sealed else None
+        self._added(raised, -large, source.channels or 0, ends, output)
+
+    def _added(
+        self, name: str, number: float, channels: int, ends: tuple[float, float] | None, output: str | None = None
+    ) -> str:
+        """Append the addition of a number, channels in blocks or not, and saturation."""
+        numbers, output = self.nodes.floats([number] * channels), output or self.nodes.unique("added")
+        if ends is None:
+            one, zero = self.nodes.floats([1.0] * channels), self.nodes.floats([0.0] * channels)
+            self.make("BatchNormalization", [name, one, numbers, zero, one], output, epsilon=0.0)
+        else:
+            ones = self.nodes.constant(np.ones((channels, 1, 1, 1), np.float32))
+            added = self.nodes.op("Conv", name, ones, numbers, group=channels)
+            self.make("Clip", [added, *map(self.nodes.floats, ends)], output)
+        return output

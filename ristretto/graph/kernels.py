@@ -29,8 +29,9 @@ DOMAIN = "ristretto"
 _MOVES = frozenset({"Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 """Operations that give each element of their first input another place."""
 
-_FAST_BW, _FAST_SHIFT = 16, 100
-"""Wider formats, and scales beyond 2**100, are left to plain nodes."""
+_FAST_BW, _ADDED_BW, _FAST_SHIFT = 16, 22, 100
+"""Wider formats, and scales beyond 2**100, are left to plain nodes; up to the second width numbers can be rounded by
+addition."""
 
 _MANY_INPUTS = 64
 """A convolution of fewer inputs per output is as fast on floats."""
@@ -87,6 +88,7 @@ class _Rewriter:
         self.integers = integers
         self.sums: dict[str, IntegerSums] = {}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
+        self.makers = {name: node for node in old for name in node.output}
         self.wanted = set(wanted)
         for node in old:
             for name in node.input:
@@ -131,15 +133,43 @@ class _Rewriter:
         fmt = _format(self.read_by(name)[0])
         return fmt if fmt.bw <= 8 and abs(fmt.fl) <= _FAST_SHIFT else None
 
-    def may_be_in_blocks(self, name: str) -> bool:
+    def may_be_in_blocks(self, name: str, *, rounded: bool = False) -> bool:
         """Whether all that read a value compute the same when its channels come in blocks.
 
-        Averages would be added up in another order, and an addition would be done in the midst of the rounding.
+        Averages would be added up in another order, and onnxruntime adds a number in the midst of a convolution.
+
+        Args:
+            name: the value.
+            rounded: whether it is made by a rounding, and not by the convolution itself.
         """
         return all(
-            node.op_type == "Conv" or (node.op_type in _PASSES and all(map(self.may_be_in_blocks, node.output)))
+            node.op_type == "Conv"
+            or (node.op_type in _PASSES and all(self.may_be_in_blocks(out, rounded=rounded) for out in node.output))
+            or (node.op_type == "Add" and rounded and self.other_maker(name, node) not in (None, "Conv"))
             for node in self.read_by(name)
         )
+
+    def other_maker(self, name: str, node: onnx.NodeProto) -> str | None:
+        """What makes the other operand of a sum."""
+        others = [other for other in node.input if other != name and other in self.makers]
+        return self.makers[others[0]].op_type if others else None
+
+    def may_be_summed_up(self, name: str, fmt: DynamicFixedPoint) -> bool:
+        """Whether sums are exact even if what is added to a value comes in before its rounding is done."""
+        return all(
+            (node.op_type != "Add" or not self.read_once(name) or self.exact_on_the_way(name, fmt, node))
+            and (node.op_type not in _PASSES or all(self.may_be_summed_up(output, fmt) for output in node.output))
+            for node in self.read_by(name)
+        )
+
+    def exact_on_the_way(self, name: str, fmt: DynamicFixedPoint, node: onnx.NodeProto) -> bool:
+        """Whether the other operand is on the grid of this one, and small enough for a rounding by addition."""
+        (other,) = [other for other in node.input if other != name]
+        maker = self.makers[other]
+        grid = grid_of(_format(maker)) if maker.op_type == "FixedPoint" else self.forms.of(other).grid
+        if grid is None or not 0 <= fmt.fl - grid.fl <= _ADDED_BW:
+            return False
+        return grid.finer(fmt.fl).magnitude + grid_of(fmt).magnitude <= 1 << _ADDED_BW
 
     def only_added(self, name: str, grid: Grid | None) -> bool:
         """Whether nothing but exact additions is done with a value: those may be done in a convolution as well."""
@@ -158,7 +188,9 @@ class _Rewriter:
         self.nodes.enter(output)
         grid, name = grid_of(fmt), self.forms.source(node.input[0])
         value = self.forms.values[output] = Value(grid if fmt.bw <= 24 else None, source.channels)
-        if fmt.bw > _FAST_BW or abs(fmt.fl) > _FAST_SHIFT:
+        blocks = self.may_be_in_blocks(output, rounded=True)
+        by_addition = blocks and fmt.bw <= _ADDED_BW and self.forms.made_in_blocks(name)
+        if (fmt.bw > _FAST_BW and not by_addition) or abs(fmt.fl) > _FAST_SHIFT:
             first = len(self.nodes.nodes)
             made = emit_quantize(self.nodes, self.forms.floats(name), fmt, RoundingMode.HALF_EVEN)
             self.nodes.rename(made, output, first)
@@ -169,15 +201,15 @@ class _Rewriter:
             layout: Layout = "last" if source.floats_last or source.blocked else "first"
             self.encode(value, self.forms.encoded(name, layout, fmt, grid.offset), layout, grid)
         else:
-            value.rounding = Rounding(name, fmt, self.may_be_in_blocks(output))
+            value.rounding = Rounding(name, fmt, blocks, sealed=blocks and not self.may_be_summed_up(output, fmt))
         return True
 
     def unchanged(self, node: onnx.NodeProto) -> None:
         """Let the result of a node be its input, kept apart from a convolution where the readers would change by it."""
         output = node.output[0]
         source = self.forms.of(node.input[0])
-        harmless = self.may_be_in_blocks(output) or self.only_added(output, source.grid)
-        if source.channels is None or source.codes or harmless:
+        known = source.channels is None or source.codes or source.rounding is not None
+        if known or self.may_be_in_blocks(output) or self.only_added(output, source.grid):
             self.forms.alias(output, node.input[0])
             return
         self.forms.make("Reshape", [self.forms.floats(node.input[0]), self.nodes.ints([0, 0, 0, -1])], output)
@@ -300,7 +332,7 @@ class _Rewriter:
             pool.op_type = "NhwcMaxPool"
             return self.on_codes(value, pool, inputs, source.offset, "last", domain=CONTRIB)
         rounding = source.rounding
-        if rounding is None or not self.read_once(node.input[0]):
+        if rounding is None or rounding.fmt.bw > _FAST_BW or not self.read_once(node.input[0]):
             return False
         self.nodes.enter(output)
         clipped = self.forms.clipped(rounding.value, rounding.fmt)
@@ -329,7 +361,10 @@ class _Rewriter:
         first, second = (self.forms.of(name) for name in node.input)
         total = total_of((first.grid, second.grid))
         alike = first.channels is not None and first.channels == second.channels
-        value = self.forms.values[node.output[0]] = Value(total, first.channels if alike else None)
+        blocks = alike and all(map(self.forms.in_blocks, node.input))
+        value = self.forms.values[node.output[0]] = Value(
+            total, first.channels if alike else None, sum_of_blocks=blocks
+        )
         # Where the sum may not be exact onnxruntime's way of adding it up in a convolution has to stay.
         if total is None or not (alike and first.blocked and (first.codes or second.codes)):
             return False

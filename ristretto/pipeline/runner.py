@@ -108,6 +108,8 @@ class Runner:
 
     def results(self, batch: Mapping[str, Array] | Halfway, *, losses: bool) -> Results:
         """Run one batch and return all that is asked for."""
+        if not (self.outputs or self.measured or self.errors):
+            return Results({}, {}, {})  # onnxruntime takes no empty model
         fed, arrays = (
             (batch.fed, batch.values)
             if isinstance(batch, Halfway)

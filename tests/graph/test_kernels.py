@@ -176,6 +176,79 @@ def test_ties_go_to_the_even_code_in_blocks() -> None:
     np.testing.assert_array_equal(made, fmt.quantize(x[:, 0], Rounding.HALF_EVEN))
 
 
+def blocks(channels: int) -> str:
+    """Two residual blocks, the second with a convolution on its shortcut; every sum is rounded once."""
+    return (
+        f'input: "x" input_dim: {BATCH} input_dim: 5 input_dim: {SIDE} input_dim: {SIDE}\n'
+        + conv("a", "x", channels)
+        + layer("ra", "ReLU", "a", top="a")
+        + conv("b", "a", channels)
+        + layer("rb", "ReLU", "b", top="b")
+        + conv("c", "b", channels)
+        + layer("s", "Eltwise", "a c")
+        + layer("rs", "ReLU", "s", top="s")
+        + conv("p", "s", channels * 2, 1)
+        + conv("d", "s", channels * 2)
+        + layer("rd", "ReLU", "d", top="d")
+        + conv("e", "d", channels * 2)
+        + layer("t", "Eltwise", "p e")
+        + layer("rt", "ReLU", "t", top="t")
+        + conv("f", "t", channels)
+        + layer("q", "Pooling", "f", "pooling_param { pool: AVE global_pooling: true }")
+        + layer("y", "InnerProduct", "q", "inner_product_param { num_output: 7 }")
+    )
+
+
+def residual_formats(
+    stored: dict[str, DynamicFixedPoint], wide: dict[str, DynamicFixedPoint]
+) -> dict[str, LayerFormats]:
+    """Values stored once, in the formats of their readers; what is added last is wide."""
+    params = DynamicFixedPoint(8, 8)
+    read = {"a": stored["x"], "b": stored["a"], "c": stored["b"], "p": stored["s"], "d": stored["s"]}
+    read |= {"e": stored["d"], "f": stored["t"]}
+    made = stored | wide
+    formats = {
+        name: LayerFormats(inputs, made.get(name), params, DynamicFixedPoint(32, 15), in_place=False)
+        for name, inputs in read.items()
+    }
+    return formats | {name: LayerFormats(output=stored[name], in_place=False) for name in "st"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    channels=st.sampled_from([16, 32, 20]),
+    stored=st.fixed_dictionaries({name: fixed(st.integers(6, 16)) for name in "xabdpst"}),
+    wide=st.fixed_dictionaries({name: fixed(st.integers(12, 24)) for name in "ce"}),
+    seed=st.integers(0, 1000),
+)
+def test_sums_of_rounded_values(
+    channels: int, stored: dict[str, DynamicFixedPoint], wide: dict[str, DynamicFixedPoint], seed: int
+) -> None:
+    net = build_net(parse(blocks(channels), "net.prototxt"))
+    formats = residual_formats(stored, wide)
+    x = np.random.default_rng(seed).standard_normal((BATCH, 5, SIDE, SIDE)).astype(np.float32) * 4
+    values = [net.finals[blob] for blob in ("s", "t", "y")]
+    plain = run(built(net, formats, "plain", values, seed), x, "plain")
+    for kernels in FAST:
+        for group in (values, values[2:]):
+            quick = run(built(net, formats, kernels, group, seed), x, kernels)
+            for value in group:
+                np.testing.assert_array_equal(quick[value], plain[value], err_msg=f"{kernels} {value}")
+
+
+def test_nothing_leaves_its_blocks_at_16_bits() -> None:
+    net = build_net(parse(blocks(16), "net.prototxt"))
+    stored = {name: DynamicFixedPoint(16, 12, signed=name in "xp") for name in "xabdpst"}
+    formats = residual_formats(stored, dict.fromkeys("ce", DynamicFixedPoint(20, 15)))
+    model = built(net, formats, "rounding", [net.finals["y"]], 0).model
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds["QuantizeLinear"] == 1  # what is fed
+    assert kinds["Round"] == 0
+    # Two additions for each of a, b, c, s, p, d, e and t, of which those that saturate are convolutions.
+    assert kinds["BatchNormalization"] == 2 * 8 - 3
+    assert kinds["Conv"] == 7 + 3
+
+
 def test_probes_tell_an_exact_kernel_from_one_that_saturates() -> None:
     for probe in probes():
         session = Session(probe.model.SerializeToString(), threads=1)
