@@ -3,11 +3,12 @@
     python tools/benchmark.py [--shared ../shared] [--threads 2] [--write] [NET ...]
 
 The unit is T: the wall time of one float pass of the net over its scored images through a bare onnxruntime session
-(images in memory, same batch size and threads). In units of T: the quantized nets through a bare session, at 8 and 16
-bits, and whole passes of this tool, data reading included. All of these take turns, and the least of several rounds
-counts, so that a machine with other work to do does not favour one of them. Then the whole job in a process of its own:
-wall time, and the most memory that it had. Then what does not depend on a net: starting the program, reading a large
-weights file, parsing a long prototxt. Nets and data are those beside the project; without them only the last part runs.
+(images in memory, the net's batch size, same threads). In units of T: the quantized nets at 8 and 16 bits over images
+in memory, batches in pieces as this tool runs them, and whole passes of it, data reading included. All of these take
+turns, and the least of several rounds counts, so that a machine with other work to do does not favour one of them. Then
+the whole job in a process of its own: wall time, and the most memory that it had. Then what does not depend on a net:
+starting the program, reading a large weights file, parsing a long prototxt. Nets and data are those beside the project;
+without them only the last part runs.
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.textproto import parse
 from ristretto.caffe.weights import LayerWeights, read_weights, write_caffemodel
 from ristretto.dialects.fields import read_plan
-from ristretto.graph.build import Kernels, Simulation, build
+from ristretto.graph.build import Simulation, build
 from ristretto.pipeline.evaluate import NetOptions, evaluate
 from ristretto.pipeline.feed import open_feed
-from ristretto.pipeline.kernels import kernels_for
+from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.quantize import QuantizeOptions, quantize
+from ristretto.pipeline.runner import Runner
 from ristretto.runtime.session import Session
 
 NETS = {
     "lenet_mnist": ("train_test", "lenet_iter_10000", 100),
-    "cifar10_quick": ("train_test", "cifar10_quick_iter_5000", 20),
-    "cifar10_resnet20": ("train_test", "resnet20", 20),
-    "cifar10_mobilenetv2_small": ("train_val", "mobilenetv2_small", 10),
+    "cifar10_quick": ("train_test", "cifar10_quick_iter_5000", 100),
+    "cifar10_resnet20": ("train_test", "resnet20", 100),
+    "cifar10_mobilenetv2_small": ("train_val", "mobilenetv2_small", 50),
     "squeezenet_v1.0": ("train_val", "squeezenet_v1.0", 20),
 }
 WIDTHS = (8, 16)
@@ -57,7 +59,7 @@ class NetFigures:
 
     Attributes:
         bare_s: T.
-        sessions: quantized nets through a bare session, by width.
+        sessions: quantized nets over images in memory, by width.
         float_pass: a float pass of this tool.
         passes: quantized passes of this tool, by width.
         job_s, job_passes, job_mb: the whole job, by default settings.
@@ -75,15 +77,13 @@ class NetFigures:
 
 
 def bare(model: Path, weights: Path, batches: int, threads: int) -> Callable[[], object]:
-    """A pass through onnxruntime alone over images in memory; a quantized net gets the kernels that jobs use."""
+    """A float pass through onnxruntime alone over images in memory."""
     net = build_net(read_prototxt(model))
     feed = open_feed(net, inputs=None, data_root=None, seed=0)
     shapes = infer_shapes(net, feed.shapes)
-    blobs, simulation = fit_weights(net, shapes, read_weights([weights])), Simulation(read_plan(net).layers)
-    kernels: Kernels = kernels_for(net, blobs, simulation)
     finals = [net.finals[blob] for blob in net.outputs]
-    built = build(net, shapes, blobs, outputs=finals, simulation=simulation, kernels=kernels)
-    session = Session(built.model.SerializeToString(), threads=threads, keep_layout=kernels != "plain")
+    built = build(net, shapes, fit_weights(net, shapes, read_weights([weights])), outputs=finals)
+    session = Session(built.model.SerializeToString(), threads=threads)
     held = [{name: batch[blob] for blob, name in built.inputs.items()} for batch in islice(feed.batches(), batches)]
     outputs = list(built.fetches.values())
     session.run(held[0], outputs)
@@ -91,6 +91,23 @@ def bare(model: Path, weights: Path, batches: int, threads: int) -> Callable[[],
     def run() -> None:
         for batch in held:
             session.run(batch, outputs)
+
+    return run
+
+
+def quantized_pass(model: Path, weights: Path, batches: int, threads: int) -> Callable[[], object]:
+    """A pass of a quantized net over images in memory, as this tool runs it."""
+    net = build_net(read_prototxt(model))
+    feed = open_feed(net, inputs=None, data_root=None, seed=0)
+    finals = [net.finals[blob] for blob in net.outputs]
+    simulation = Simulation(read_plan(net).layers)
+    pieces = Pieces(Runner(net, read_weights([weights]), finals, simulation=simulation, threads=threads))
+    held = list(islice(feed.batches(), batches))
+    pieces.run(held[0])
+
+    def run() -> None:
+        for batch in held:
+            pieces.run(batch)
 
     return run
 
@@ -121,7 +138,7 @@ def measure(models: Path, name: str, threads: int, rounds: int) -> NetFigures:
             return lambda: evaluate(NetOptions(net, (new,), threads=threads), batches)
 
         runs: dict[str, Callable[[], object]] = {"bare": bare(model, weights, batches, threads)}
-        runs |= {f"session {bw}": bare(*files, batches, threads) for bw, files in quantized.items()}
+        runs |= {f"session {bw}": quantized_pass(*files, batches, threads) for bw, files in quantized.items()}
         runs |= {"float": whole(model, weights)}
         runs |= {f"pass {bw}": whole(*files) for bw, files in quantized.items()}
         best = dict.fromkeys(runs, float("inf"))
