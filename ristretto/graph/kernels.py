@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.forms import CONTRIB, Forms, Layout, Rounding, Value
-from ristretto.graph.grids import Grid, IntegerSums, added, exact_sums, grid_of, joined
+from ristretto.graph.grids import Grid, IntegerSums, added, exact_sums, grid_of, integer_weights, joined
 from ristretto.graph.nodes import NodeList
 from ristretto.numerics.formats import DynamicFixedPoint
 from ristretto.numerics.rounding import Rounding as RoundingMode
@@ -90,6 +91,7 @@ class _Rewriter:
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         self.makers = {name: node for node in old for name in node.output}
         self.wanted = set(wanted)
+        self.narrow: dict[str, bool] = {}
         for node in old:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
@@ -124,7 +126,13 @@ class _Rewriter:
             return False
         if node.op_type == "Conv" and (weights.ndim != 4 or weights[0].size < _MANY_INPUTS):
             return False
-        return self.rounded_to(node.output[0]) is not None
+        return self.rounded_to(node.output[0]) is not None and self.of_eight_bits(node.input[1], weights)
+
+    def of_eight_bits(self, name: str, weights: NDArray[np.float32]) -> bool:
+        """Whether weights are codes of eight bits, whatever it is that they are multiplied with."""
+        if name not in self.narrow:
+            self.narrow[name] = integer_weights(weights) is not None
+        return self.narrow[name]
 
     def rounded_to(self, name: str) -> DynamicFixedPoint | None:
         """The format of at most eight bits that a value is rounded to before anything else is done with it."""
