@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ristretto.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 
 def check_writable(path: Path) -> None:
@@ -73,6 +76,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+        _log.debug("wrote %s: %d bytes", path, target.stat().st_size)
     except OSError as error:
         what = f"cannot write: {error.strerror or error}"
         raise UsageError(what, file=str(path), cure="free some space or choose another place") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class RistrettoError(Exception):
     """A user's mistake: what is wrong, where, and how to mend it, on one line.
@@ -32,6 +34,10 @@ class RistrettoError(Exception):
         self.layer = layer
         super().__init__(str(self))
 
+    def __reduce__(self) -> tuple[Callable[..., RistrettoError], tuple[object, ...]]:
+        """Pickled by its fields: an error of a worker process reaches the user as it is."""
+        return _again, (type(self), self.what, self.cure, self.file, self.line, self.column, self.layer)
+
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
         parts = [place] if place else []
@@ -41,6 +47,12 @@ class RistrettoError(Exception):
         if self.cure:
             text = f"{text}; {self.cure}"
         return " ".join(text.split())
+
+
+def _again(
+    kind: type[RistrettoError], what: str, cure: str, file: str, line: int, column: int, layer: str
+) -> RistrettoError:
+    return kind(what, cure=cure, file=file, line=line, column=column, layer=layer)
 
 
 class PrototxtError(RistrettoError):
@@ -65,6 +77,10 @@ class FormatError(RistrettoError):
 
 class DeviceError(RistrettoError):
     """A device that cannot be used."""
+
+
+class WorkerError(RistrettoError):
+    """Workers that cannot be reached, or that are lost again and again."""
 
 
 class UsageError(RistrettoError):

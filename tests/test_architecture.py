@@ -34,7 +34,11 @@ ALLOWED = {
         "decide",
         "dialects",
         "report",
+        "version",
     },
+    "keywords": {"numerics"},
+    "formats": {"errors", "numerics"},
+    "api": {"errors", "atomic", "caffe", "decide", "dialects", "pipeline", "report", "version", "keywords"},
     "cli": {"errors", "atomic", "numerics", "pipeline", "report", "resources", "version"},
 }
 ONLY_HERE = {
@@ -44,6 +48,7 @@ ONLY_HERE = {
     "lmdb": {"data"},
     "click": {"cli"},
     "rich": {"cli"},
+    "distributed": {"runtime"},
 }
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec, type_of
 from ristretto.caffe.rules import NetState, is_included, net_state
-from ristretto.caffe.textproto import Document, parse
+from ristretto.caffe.textproto import Document, Scalar, parse
 from ristretto.caffe.upgrade import needs_upgrade, upgrade_inputs, upgrade_net
 from ristretto.caffe.view import View
-from ristretto.errors import NetError, UsageError
+from ristretto.errors import NetError, RistrettoError, UsageError
+
+_log = logging.getLogger(__name__)
+
+Forgive = Callable[[RistrettoError], None]
+"""Hears of an error that does not end the walk."""
 
 AUTOMATIC_TOP = "(automatic)"
 
@@ -40,6 +46,7 @@ def read_prototxt(path: Path) -> Document:
     except OSError as error:
         what = f"cannot read the prototxt: {error.strerror or error}"
         raise UsageError(what, file=str(path), cure="check the path given") from error
+    _log.debug("read %s: %d bytes", path, len(data))
     if b"\0" in data[:4096]:
         what = "this is a binary file, not a prototxt"
         raise UsageError(what, file=str(path), cure="are --model and --weights swapped, or is it not UTF-8 text?")
@@ -65,18 +72,31 @@ class _Blobs:
     versions: dict[str, list[int]] = field(default_factory=dict)
     available: set[str] = field(default_factory=set)
     makers: list[tuple[str, str]] = field(default_factory=list)
+    forgive: Forgive | None = None
+
+    def complain(self, error: RistrettoError) -> None:
+        if self.forgive is None:
+            raise error
+        self.forgive(error)
+
+    def lend(self, blob: str) -> None:
+        """Let a blob be read that no layer makes, so that it is complained of once."""
+        if blob not in self.versions:
+            self.makers.append((blob, ""))
+            self.versions[blob] = [len(self.makers) - 1]
 
     def read(self, layer: View, blob: str) -> int:
         if blob not in self.versions:
             cure = "no layer before this one makes it in this phase: check the name, the order and the phase rules"
-            raise layer.error(f"unknown bottom blob '{blob}'", cure=cure, field="bottom")
+            self.complain(layer.error(f"unknown bottom blob '{blob}'", cure=cure, field="bottom"))
+            self.lend(blob)
         self.available.discard(blob)
         return self.versions[blob][-1]
 
     def write(self, layer: View, name: str, blob: str, in_place: bool) -> int:
         if blob in self.versions and not in_place:
             cure = "give the top another name, or the bottom the same one if the layer is to work in place"
-            raise layer.error(f"top blob '{blob}' is made by more than one layer", cure=cure, field="top")
+            self.complain(layer.error(f"top blob '{blob}' is made by more than one layer", cure=cure, field="top"))
         self.makers.append((blob, name))
         self.versions.setdefault(blob, []).append(len(self.makers) - 1)
         self.available.add(blob)
@@ -97,13 +117,15 @@ class _Blobs:
         return names
 
 
-def build_net(document: Document, state: NetState | None = None) -> NetSpec:
+def build_net(document: Document, state: NetState | None = None, forgive: Forgive | None = None) -> NetSpec:
     """The typed net of a prototxt in one state.
 
     Args:
         document: the prototxt.
         state: the phase to build it in, with a level and stages if the net has rules for them; None takes the state
             that the net itself states, phase TEST where it states none.
+        forgive: hears of each error in a layer, and the walk goes on: a layer that makes no sense is left out, a blob
+            that nobody makes is there all the same. None raises the first one.
 
     Raises:
         PrototxtError: a field's value does not suit its type.
@@ -111,41 +133,64 @@ def build_net(document: Document, state: NetState | None = None) -> NetSpec:
     """
     root = View.of(modernise(document), "NetParameter")
     state = net_state(root, state)
-    layers = _included(root.children("layer"), state)
+    blobs = _Blobs(forgive=forgive)
+    layers = list(_included(root.children("layer"), state, blobs))
     if not layers:
         cure = "is this a solver, or a net of another phase?"
         raise NetError(f"the net has no layer in phase {state.phase}", file=document.file, cure=cure)
-    blobs = _Blobs()
-    wired: list[tuple[int, View, tuple[str, ...], list[int], list[int]]] = []
-    for index, view in layers:
-        bottoms, tops = view.texts("bottom"), _tops(view)
-        reads = [blobs.read(view, blob) for blob in bottoms]
+    wired: list[tuple[_Layer, list[int], list[int]]] = []
+    for layer in layers:
+        reads = [blobs.read(layer.view, blob) for blob in layer.bottoms]
         writes = [
-            blobs.write(view, view.text("name"), top, position < len(bottoms) and bottoms[position] == top)
-            for position, top in enumerate(tops)
+            blobs.write(layer.view, layer.name, top, position < len(layer.bottoms) and layer.bottoms[position] == top)
+            for position, top in enumerate(layer.tops)
         ]
-        wired.append((index, view, tops, reads, writes))
+        wired.append((layer, reads, writes))
     names = blobs.value_names()
     specs = tuple(
         LayerSpec(
-            name=view.text("name"),
-            type=type_of(view),
-            bottoms=view.texts("bottom"),
-            tops=tops,
+            name=layer.name,
+            type=layer.type,
+            bottoms=layer.bottoms,
+            tops=layer.tops,
             inputs=tuple(names[number] for number in reads),
             outputs=tuple(names[number] for number in writes),
-            view=view,
+            view=layer.view,
             phase=state.phase,
-            index=index,
+            index=layer.index,
         )
-        for index, view, tops, reads, writes in wired
+        for layer, reads, writes in wired
     )
     finals = {blob: names[versions[-1]] for blob, versions in blobs.versions.items()}
     return NetSpec(root.text("name"), state.phase, document.file, specs, finals, tuple(sorted(blobs.available)))
 
 
-def _included(views: Iterable[View], state: NetState) -> list[tuple[int, View]]:
-    return [(index, view) for index, view in enumerate(views) if is_included(view, state)]
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer as it stands in the file, before its blobs are known."""
+
+    index: int
+    view: View
+    name: str
+    type: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+
+
+def _included(views: Iterable[View], state: NetState, blobs: _Blobs) -> Iterator[_Layer]:
+    """The layers of a state. The tops of one that makes no sense may be read, or all that follows would be at fault."""
+    for index, view in enumerate(views):
+        layer = None
+        try:
+            if is_included(view, state):
+                layer = _Layer(index, view, view.text("name"), type_of(view), view.texts("bottom"), _tops(view))
+        except RistrettoError as error:
+            blobs.complain(error)
+            for top in view.raw("top"):
+                if isinstance(top, Scalar):
+                    blobs.lend(top.text)
+        if layer is not None:
+            yield layer
 
 
 def _tops(view: View) -> tuple[str, ...]:

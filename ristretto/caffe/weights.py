@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import mmap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from ristretto.caffe.blobs import blob_pieces, parse_blob
 from ristretto.caffe.weights_hdf5 import HDF5_MAGIC, read_hdf5_layers
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed
 from ristretto.errors import UsageError, WeightsError
+
+_log = logging.getLogger(__name__)
 
 _LAYER, _V1_LAYER = 100, 2
 _NAME_KEY = b"\x0a"
@@ -75,7 +78,13 @@ def read_weights(paths: Sequence[Path] | str) -> Weights:
         UsageError: an HDF5 file is given and h5py is not installed, or the string names no file.
     """
     files = split_paths(paths) if isinstance(paths, str) else tuple(paths)
-    return Weights(tuple(layer for path in files for layer in _read(path)), files)
+    weights = Weights(tuple(layer for path in files for layer in _read(path)), files)
+    for path in files:
+        _log.debug("read %s", path)
+    with_blobs = [layer for layer in weights.layers if layer.blobs]
+    numbers = sum(blob.size for layer in with_blobs for blob in layer.blobs)
+    _log.debug("weights: %d numbers in %d layers", numbers, len(with_blobs))
+    return weights
 
 
 def _read(path: Path) -> list[LayerWeights]:

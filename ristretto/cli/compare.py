@@ -32,7 +32,7 @@ def compare(against: Path, against_weights: tuple[Path, ...], images: int, as_js
     Example:
       ristretto compare --model train_val.prototxt --weights net.caffemodel --against quantized.prototxt
     """
-    from ristretto.cli.console import say_device
+    from ristretto.cli.console import say_device, warn
     from ristretto.pipeline.compare import compare as compare_nets
     from ristretto.pipeline.evaluate import NetOptions
     from ristretto.report.comparison import comparison_to_json, render_comparison
@@ -42,6 +42,6 @@ def compare(against: Path, against_weights: tuple[Path, ...], images: int, as_js
     say_device(options.gpu)
     comparison = compare_nets(options, against, against_weights, images)
     for warning in comparison.warnings:
-        click.echo(f"ristretto: warning: {warning}", err=True)
+        warn(warning)
     click.echo(dump(comparison_to_json(comparison)) if as_json else render_comparison(comparison), nl=not as_json)
     return 0

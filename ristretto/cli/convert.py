@@ -52,6 +52,7 @@ def convert(outputs: str | None, **flags: Any) -> int:
     Example:
       ristretto convert --model deploy.prototxt --weights net.caffemodel --output net.onnx
     """
+    from ristretto.cli.console import warn
     from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.convert import ConvertOptions
     from ristretto.pipeline.convert import convert as convert_net
@@ -62,7 +63,7 @@ def convert(outputs: str | None, **flags: Any) -> int:
     path: Path = flags["output"]
     done = convert_net(ConvertOptions(outputs=wanted, version=VERSION, **flags))
     for warning in done.warnings:
-        click.echo(f"ristretto: warning: {warning}", err=True)
+        warn(warning)
     click.echo(f"{path}: opset {done.opset}, {done.nodes} nodes")
     for kind, values in (("input", done.inputs), ("output", done.outputs)):
         for name, shape in values.items():

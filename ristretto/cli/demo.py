@@ -27,6 +27,7 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
     Example:
       ristretto demo
     """
+    from ristretto.cli.output import current_output
     from ristretto.cli.quantize import run_quantize
     from ristretto.errors import UsageError
     from ristretto.resources import models_folder
@@ -48,10 +49,11 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
         "also": (f"{folder / 'deploy.prototxt'}={target / 'deploy_quantized.prototxt'}",),
         "rounding": "half_even",
     }
-    click.echo(
+    command = (
         f"ristretto quantize --model {flags['model']} --weights {flags['weights'][0]} --model_quantized "
         f"{flags['model_quantized']} --trimming_mode dynamic_fixed_point --iterations all --error_margin 1 "
-        f"--data-root {models} --report {target / 'report.json'}",
-        err=True,
+        f"--data-root {models} --report {target / 'report.json'}"
     )
+    if current_output().shows("I"):
+        click.echo(command, err=True)
     return run_quantize(flags, target / "report.json", strict=False)

@@ -35,10 +35,17 @@ def apply(
     Example:
       ristretto apply --model deploy.prototxt --formats report.json --output deploy_quantized.prototxt
     """
+    from ristretto.cli.console import warn
     from ristretto.pipeline.files import apply as apply_formats
 
-    for name in apply_formats(model, formats, output, dialect, plugins):
-        click.echo(f"ristretto: warning: {model} has no layer '{name}' that could be quantized", err=True)
+    applied = apply_formats(model, formats, output, dialect, plugins)
+    for name in applied.missing:
+        warn(f"{model} has no layer '{name}' that could be quantized")
+    count = len(applied.layers)
+    done = (
+        f"formats of {count} layer{'s' * (count != 1)} written" if count else "no formats to write, the net as it was"
+    )
+    click.echo(f"{output}: {done}")
     return 0
 
 
@@ -48,7 +55,7 @@ def apply(
 @click.option("--weights", type=PATH, help="The old weights file.")
 @click.option("--output-weights", type=PATH, help="Where to write the new one.")
 def upgrade(model: Path, output: Path, weights: Path | None, output_weights: Path | None) -> int:
-    """Bring a V0 or V1 net to today's format, as Caffe does when it reads one.
+    """Bring a V0 or V1 net to today's format, as Caffe does when it reads one. One line on stdout says what was done.
 
     \b
     Example:
@@ -57,5 +64,7 @@ def upgrade(model: Path, output: Path, weights: Path | None, output_weights: Pat
     """
     from ristretto.pipeline.files import upgrade as upgrade_files
 
-    upgrade_files(model, output, weights, output_weights)
+    upgraded = upgrade_files(model, output, weights, output_weights)
+    also = f"; {output_weights}: {upgraded.weights}" if upgraded.weights else ""
+    click.echo(f"{output}: {upgraded.model}{also}")
     return 0

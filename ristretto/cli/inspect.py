@@ -34,10 +34,13 @@ def inspect(
     Example:
       ristretto inspect --model deploy.prototxt --weights net.caffemodel
     """
+    from ristretto.cli.console import warn
     from ristretto.pipeline.inspect import inspect as inspect_net
     from ristretto.report.inspection import facts_to_json, render_facts
     from ristretto.report.jsonfile import dump
 
     facts = inspect_net(model, weights, phase, data_root, plugins, level, stages)
+    for warning in facts.warnings:
+        warn(warning)
     click.echo(dump(facts_to_json(facts)) if as_json else render_facts(facts), nl=not as_json)
     return 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
+from ristretto.cli.gflags import gflags_to_click, take_glog_flags
+from ristretto.cli.output import is_coloured, output_of, output_options, with_shared_flags
 from ristretto.errors import RistrettoError
+
+__all__ = ["cli", "entry", "gflags_to_click", "main"]
 
 EXIT_MISTAKE = 2
 EXIT_FAULT = 1
@@ -22,9 +26,12 @@ _COMMANDS = {
     "upgrade": ("ristretto.cli.files", "upgrade"),
     "fold": ("ristretto.cli.fold", "fold"),
     "inspect": ("ristretto.cli.inspect", "inspect"),
+    "doctor": ("ristretto.cli.doctor", "doctor"),
+    "init": ("ristretto.cli.init", "init"),
     "compare": ("ristretto.cli.compare", "compare"),
     "convert": ("ristretto.cli.convert", "convert"),
     "demo": ("ristretto.cli.demo", "demo"),
+    "completion": ("ristretto.cli.completion", "completion"),
 }
 
 
@@ -41,7 +48,7 @@ class _LazyGroup(click.Group):
             return None
         module, name = _COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), name)
-        return command
+        return with_shared_flags(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, _SUMMARIES[name]) for name in _COMMANDS]
@@ -56,10 +63,13 @@ _SUMMARIES = {
     "apply": "Write chosen number formats into any prototxt.",
     "upgrade": "Bring a V0 or V1 net to today's format.",
     "fold": "Fold BatchNorm, Scale and Bias into the layer before them.",
+    "init": "Make a net that can be scored from a deploy net and images.",
+    "doctor": "Say what would go wrong with a net, before anything runs.",
     "inspect": "Show layers, shapes, parameters, operations and weight ranges.",
     "compare": "Say layer by layer how far a quantized net is from its float net.",
     "convert": "Turn a net and its weights into an ONNX model.",
     "demo": "Quantize a small net that comes with the tool.",
+    "completion": "Print what makes your shell complete commands and flags.",
 }
 
 
@@ -81,22 +91,27 @@ def cli(debug: bool) -> None:
       ristretto quantize --model train_val.prototxt --weights net.caffemodel \\
         --model_quantized quantized.prototxt --trimming_mode dynamic_fixed_point
 
-    Flags may be written as gflags does: -model=x, --model x, with underscores or dashes. Exit status: 0 done, 2 a
-    mistake in what was given (one line on stderr says what, where and how to mend it), 1 a fault of ours, 3 the margin
-    was missed and --strict was given.
+    Flags may be written as gflags does: -model=x, --model x, with underscores or dashes; glog's flags, such as
+    --minloglevel=1, are taken too. Exit status: 0 done, 2 a mistake in what was given (one line on stderr says what,
+    where and how to mend it), 1 a fault of ours, 3 the margin was missed and --strict was given, 130 interrupted.
     """
 
 
-def gflags_to_click(arguments: Sequence[str]) -> list[str]:
-    """Rewrite gflags' single dash to two; click takes underscores and dashes in flag names for the same."""
-    words = list(arguments)
-    end = words.index("--") if "--" in words else len(words)
-    return [re.sub(r"^-(?=[A-Za-z][\w-])", "--", word) for word in words[:end]] + words[end:]
+cli.params.extend(output_options())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status."""
-    given = gflags_to_click(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        words, glog = take_glog_flags(words, os.environ)
+    except RistrettoError as error:
+        return _mistake(str(error), False)
+    with output_of(glog):
+        return _run(gflags_to_click(words))
+
+
+def _run(given: list[str]) -> int:
     debug = "--debug" in given
     try:
         status = cli.main(
@@ -113,9 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _mistake(_one_line(error), debug)
     except RistrettoError as error:
+        _tell_misspellings(error)
         return _mistake(str(error), debug)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("ristretto: interrupted, nothing was written", err=True)
+        _say("interrupted, nothing was written")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_FAULT
@@ -124,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         kind = type(error).__name__
         text = " ".join(str(error).split())
-        click.echo(f"ristretto: our fault, please report it: {kind}: {text} (--debug shows where)", err=True)
+        _say(f"our fault, please report it: {kind}: {text} (--debug shows where)")
         return EXIT_FAULT
 
 
@@ -140,8 +156,26 @@ def _mistake(text: str, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"ristretto: {text}", err=True)
+    _say(text)
     return EXIT_MISTAKE
+
+
+def _tell_misspellings(error: RistrettoError) -> None:
+    """Warn of fields that nobody knows before an error in that file: one of them may be what it misses."""
+    if not error.file:
+        return
+    from ristretto.cli.console import warn
+    from ristretto.pipeline.misspelt import unknown_fields_of
+
+    for warning in unknown_fields_of(error.file):
+        warn(warning)
+
+
+def _say(text: str) -> None:
+    """Write one line about an end that was not wished for."""
+    coloured = is_coloured(sys.stderr)
+    head = click.style("ristretto:", fg="red", bold=True) if coloured else "ristretto:"
+    click.echo(f"{head} {text}", err=True, color=coloured)
 
 
 def entry() -> None:

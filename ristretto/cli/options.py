@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -40,6 +41,10 @@ class WeightsType(click.ParamType[Any]):
         if not paths:
             self.fail("no file is given", param, ctx)
         return paths
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The shell completes the name of the last file itself."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class ListType(click.ParamType[Any]):
@@ -107,6 +112,22 @@ threads = click.option(
 )
 gpu = click.option(
     "--gpu", default="", metavar="ID", help="Run on this CUDA device, if onnxruntime has CUDA.  [default: the CPU]"
+)
+workers = together(
+    click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Processes that share the batches of each score; 0 for one per core. The scores stay the same.",
+    ),
+    click.option(
+        "--scheduler",
+        default="",
+        metavar="ADDRESS",
+        help="Let a Dask cluster do that, such as tcp://host:8786 (docs/scaling.md).",
+    ),
 )
 phase = click.option("--phase", type=click.Choice(["TRAIN", "TEST"]), default="TEST", show_default=True)
 state = together(

@@ -25,6 +25,7 @@ from ristretto.cli.options import (
     state,
     threads,
     weights,
+    workers,
 )
 from ristretto.cli.sections import SectionCommand, section
 from ristretto.errors import UsageError
@@ -271,6 +272,7 @@ class BiasType(click.ParamType[Any]):
 @section(
     "Running",
     threads,
+    workers,
     click.option(
         "--cache_mb",
         type=click.IntRange(min=0),
@@ -318,7 +320,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     from ristretto.numerics.rounding import Rounding
     from ristretto.pipeline.options import ALL_OTHER_LAYERS, QuantizeOptions
     from ristretto.pipeline.quantize import quantize as quantize_net
-    from ristretto.report.glog import glog_line, outcome, summary_lines
+    from ristretto.report.glog import outcome
     from ristretto.report.jsonfile import dump, report_to_json
     from ristretto.version import VERSION
 
@@ -329,10 +331,9 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
         flags["other_layers"] = ALL_OTHER_LAYERS
     given = {name: value for name, value in flags.items() if value is not None or name == "iterations"}
     options = QuantizeOptions(**given, report=report_path, details=report_path is not None)
-    with job_console() as (listener, write):
-        result = quantize_net(options, listener)
-        for line in summary_lines(result):
-            write(glog_line(line))
+    with job_console() as console:
+        result = quantize_net(options, console.hear)
+        console.summary(result)
     if report_path is not None:
         atomic_write_text(report_path, dump(report_to_json(result, VERSION)))
     if options.model_quantized is not None:

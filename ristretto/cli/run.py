@@ -31,7 +31,7 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     import numpy as np
 
     from ristretto.atomic import check_outputs
-    from ristretto.cli.console import say_device
+    from ristretto.cli.console import say_device, warn
     from ristretto.cli.npz import save_npz
     from ristretto.errors import UsageError
     from ristretto.pipeline.evaluate import NetOptions
@@ -49,5 +49,5 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     for name, array in values.items():
         click.echo(f"{name}: {' x '.join(map(str, array.shape)) or 'scalar'}")
         if not np.isfinite(array).all():
-            click.echo(f"ristretto: warning: blob '{name}' holds NaN or infinity", err=True)
+            warn(f"blob '{name}' holds NaN or infinity")
     return 0

@@ -17,6 +17,7 @@ from ristretto.cli.options import (
     score,
     score_script,
     simulated,
+    workers,
 )
 
 
@@ -28,6 +29,7 @@ from ristretto.cli.options import (
 @score_script
 @report
 @net_run
+@workers
 def test(**flags: Any) -> int:
     """Score a net, quantized or not, on its TEST data.
 
@@ -52,11 +54,11 @@ def test(**flags: Any) -> int:
     if report_path is not None:
         check_writable(report_path)
     options = NetOptions(**simulated(flags))
-    with job_console() as (listener, write):
-        result = evaluate(options, batches, blob, listener, script)
+    with job_console() as console:
+        result = evaluate(options, batches, blob, console.hear, script)
         if options.arithmetic is Arithmetic.INTEGER:
             for line in integer_lines(result.integer_layers):
-                write(line)
+                console.text(line)
     for name, values in result.scored.outputs.items():
         click.echo(f"{name}: {' '.join(format(value, 'g') for value in values)}")
     if report_path is not None:

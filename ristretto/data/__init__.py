@@ -6,12 +6,15 @@ from pathlib import Path
 
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
-from ristretto.data.npz_source import NpzSource, open_npz
+from ristretto.data.npz_source import NpzSource, fitting, open_npz
 from ristretto.data.prefetch import prefetched
-from ristretto.data.source import Batch, DataSource, Picker
+from ristretto.data.source import Batch, DataSource, Picker, relative_to
 from ristretto.errors import UsageError
 
-__all__ = ["Batch", "Cache", "DataSource", "NpzSource", "Picker", "open_data", "open_npz", "prefetched"]
+__all__ = [
+    "Batch", "Cache", "DataSource", "NpzSource", "Picker", "fitting", "open_data", "open_npz", "prefetched",
+    "relative_to",
+]  # fmt: skip
 
 
 def open_data(layer: LayerSpec, *, data_root: Path | None, seed: int, cache: Cache | None = None) -> DataSource:

@@ -55,14 +55,20 @@ class Cache:
         memory: bytes to keep in memory.
         disk: bytes to keep in the temporary file; 0 once it could not be written.
         in_memory, on_disk: bytes that are kept there.
+        hits, misses: how often what was asked for was there, and was not.
     """
 
     def __init__(self, memory: int = 0, disk: int = 0) -> None:
         self.memory, self.disk = memory, disk
         self.in_memory = self.on_disk = 0
+        self.hits = self.misses = 0
         self._held: dict[Hashable, tuple[_Held, ...] | _Place] = {}
         self._file: FileIO | None = None
         self._lock = Lock()
+
+    def __str__(self) -> str:
+        places = f"{self.in_memory / 2**20:.1f} MiB in memory, {self.on_disk / 2**20:.1f} MiB on disk"
+        return f"{len(self._held)} entries, {places}; {self.hits} hits, {self.misses} misses"
 
     @property
     def keeps(self) -> bool:
@@ -73,7 +79,9 @@ class Cache:
         """What was kept under a key, bit by bit, not to be written to; None if it was not, or cannot be read back."""
         found = self._held.get(key)
         if found is None:
+            self.misses += 1
             return None
+        self.hits += 1
         if isinstance(found, _Place):
             with self._lock:
                 return self._read(found)

@@ -60,6 +60,12 @@ class ImageListSource(RecordSource):
             items.append((name, int(label)))
         return items
 
+    def missing(self) -> list[str]:
+        """The images that the list names and that are not there."""
+        roots = [Path(), *filter(None, [self._resolver.data_root])]
+        names = dict.fromkeys(self._folder + name for name, _ in self._items)
+        return [name for name in names if not any((root / name).exists() for root in roots)]
+
     def order(self, rng: np.random.Generator) -> Iterator[int]:
         """List order, or a new shuffle every round."""
         skip = int(rng.integers(self._skip)) if self._skip else 0

@@ -93,7 +93,7 @@ def _load(path: Path, wanted: Mapping[str, Shape | None]) -> dict[str, NDArray[n
     except _DAMAGE as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz file, or damaged"
         raise DataError(f"cannot read the arrays: {why}", file=str(path), cure="write it with numpy.savez") from error
-    return {name: _fitting(array, wanted[name], name, path) for name, array in arrays.items()}
+    return {name: fitting(array, wanted[name], name, str(path)) for name, array in arrays.items()}
 
 
 def _arrays(file: object, wanted: Mapping[str, Shape | None], path: Path) -> dict[str, NDArray[np.generic]]:
@@ -110,14 +110,26 @@ def _arrays(file: object, wanted: Mapping[str, Shape | None], path: Path) -> dic
         return {name: np.asarray(file[name]) for name in wanted}
 
 
-def _fitting(array: NDArray[np.generic], declared: Shape | None, name: str, path: Path) -> NDArray[np.float32]:
+def fitting(array: NDArray[np.generic], declared: Shape | None, name: str, file: str = "") -> NDArray[np.float32]:
+    """An array as it is fed to a blob: float32, with the axes that the net declares.
+
+    Args:
+        array: numbers of any kind.
+        declared: the shape that the prototxt declares, or None; its lengths may differ, but not their number, unless
+            it has as many elements.
+        name: the blob's name.
+        file: where the array comes from, for errors.
+
+    Raises:
+        DataError: it holds no numbers, nothing at all, or has another number of axes.
+    """
     if array.dtype.kind not in "fiub":
-        raise DataError(f"array '{name}' holds {array.dtype}, numbers are needed", file=str(path))
+        raise DataError(f"array '{name}' holds {array.dtype}, numbers are needed", file=file)
     if not array.size:
-        raise DataError(f"array '{name}' is empty", file=str(path))
+        raise DataError(f"array '{name}' is empty", file=file)
     if declared is not None and array.ndim != len(declared):
         if array.size == math.prod(declared):
             return array.reshape(declared).astype(np.float32)
         what = f"array '{name}' has shape {list(array.shape)}, the net declares {list(declared)}"
-        raise DataError(what, file=str(path), cure=f"give it {len(declared)} axes")
+        raise DataError(what, file=file, cure=f"give it {len(declared)} axes")
     return array.astype(np.float32)

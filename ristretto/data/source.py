@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from ristretto.caffe.view import View
 from ristretto.errors import DataError
 
 Batch = dict[str, NDArray[np.float32]]
+
+_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 Picker = Callable[[Sequence[int]], Batch]
 """Makes a batch of the images at any places of a pass, each as it is when the pass comes to it."""
@@ -54,6 +58,16 @@ class DataSource(ABC):
         return None
 
 
+@contextmanager
+def relative_to(folder: Path) -> Iterator[None]:
+    """Take a folder for the current one in all sources that are opened inside: another process may be in another."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
 class Resolver:
     """Finds the files that a data layer names.
 
@@ -65,6 +79,7 @@ class Resolver:
     def __init__(self, layer: LayerSpec, data_root: Path | None) -> None:
         self.layer = layer
         self.data_root = data_root
+        self._folder = _folder.get() or Path()
 
     def find(self, source: str, what: str) -> Path:
         """The path of a file or folder.
@@ -78,8 +93,8 @@ class Resolver:
         """
         if not source:
             raise self.error(f"{what} is not given", "add it to the layer's parameters")
-        tried = [Path(source)]
-        if self.data_root is not None and not tried[0].is_absolute():
+        tried = [self._folder / source]
+        if self.data_root is not None and not Path(source).is_absolute():
             tried.append(self.data_root / source)
         try:
             found = next((path for path in tried if path.exists()), None)
@@ -90,7 +105,7 @@ class Resolver:
             return found
         places = " nor ".join(str(path if path.is_absolute() else Path.cwd() / path) for path in tried)
         cure = "correct the path in the prototxt"
-        if not tried[0].is_absolute():
+        if not Path(source).is_absolute():
             cure += ", or name the folder that it is relative to with --data-root"
         raise self.error(
             f"{what} '{source}' does not exist: neither {places}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.errors import FormatError
-from ristretto.numerics.rounding import FloatT, Rounding, round_to
+from ristretto.numerics.rounding import FloatT, Rounding, floats, round_to
 
 
 def check_whole(value: object, name: str, low: int, high: int) -> None:
@@ -86,6 +86,7 @@ class DynamicFixedPoint:
         >>> DynamicFixedPoint(4, 1).quantize(np.array([-9.0, -0.25, 0.75, 9.0])) + 0.0
         array([-4. ,  0. ,  1. ,  3.5])
         """
+        x = floats(x)
         dtype = x.dtype
         with np.errstate(over="ignore"):
             saturated = np.clip(x, dtype.type(self.min), dtype.type(self.max))
@@ -168,6 +169,7 @@ class ChannelFixedPoint:
         Raises:
             FormatError: x has another number of channels.
         """
+        x = floats(x)
         self._check(x.shape)
         rounded = [fmt.quantize(channel, rounding, rng) for fmt, channel in zip(self.channels, x, strict=True)]
         return np.stack(rounded)
@@ -179,12 +181,12 @@ class ChannelFixedPoint:
         rng: np.random.Generator | None = None,
     ) -> NDArray[np.int64]:
         """The stored integers of values, channel by channel."""
-        self._check(x.shape)
+        self._check(np.shape(x))
         return np.stack([fmt.encode(channel, rounding, rng) for fmt, channel in zip(self.channels, x, strict=True)])
 
     def decode(self, codes: NDArray[np.integer]) -> NDArray[np.float64]:
         """The values of stored integers, exactly."""
-        self._check(codes.shape)
+        self._check(np.shape(codes))
         return np.stack([fmt.decode(channel) for fmt, channel in zip(self.channels, codes, strict=True)])
 
     def _check(self, shape: tuple[int, ...]) -> None:

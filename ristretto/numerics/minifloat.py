@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ristretto.errors import FormatError
 from ristretto.numerics.fixed_point import check_whole
-from ristretto.numerics.rounding import FloatT, Rounding, round_to
+from ristretto.numerics.rounding import FloatT, Rounding, floats, round_to
 
 _FLOAT32_TINY = 2.0**-126
 
@@ -122,7 +122,8 @@ class Minifloat:
         >>> NAMED["half"].quantize(np.array([1e-7, 65519.0, 65520.0]))
         array([1.1920929e-07, 6.5504000e+04,           inf])
         """
-        exact = np.asarray(x, np.float64)
+        x = floats(x)
+        exact = x.astype(np.float64)
         infinite = self.overflow == "infinity"
         # Above twice the greatest value all are alike; what is below may still round to it.
         magnitude = np.minimum(np.abs(exact), 2.0 * self.max if infinite else self.max)

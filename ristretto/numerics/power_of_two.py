@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ristretto.errors import FormatError
 from ristretto.numerics.fixed_point import check_whole
-from ristretto.numerics.rounding import FloatT, Rounding
+from ristretto.numerics.rounding import FloatT, Rounding, floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ class PowerOfTwo:
         >>> PowerOfTwo(-8, -1).quantize(np.array([0.0, 0.3, -0.4, 7.0]))
         array([ 0.00390625,  0.25      , -0.5       ,  0.5       ])
         """
-        exact = np.asarray(x, np.float64)
+        x = floats(x)
+        exact = x.astype(np.float64)
         # An infinite value has no exponent; the greatest power that any format may have stands for it.
         fraction, exponent = np.frexp(np.minimum(np.abs(exact), np.ldexp(1.0, 128)))
         if Rounding(rounding) is Rounding.STOCHASTIC:

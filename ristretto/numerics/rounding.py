@@ -21,6 +21,15 @@ class Rounding(str, Enum):
     STOCHASTIC = "stochastic"
 
 
+def floats(x: NDArray[FloatT]) -> NDArray[FloatT]:
+    """An array of floats as it is; whatever else numpy takes for numbers, such as a list, as float64."""
+    array = np.asarray(x)
+    if np.issubdtype(array.dtype, np.floating):
+        return array
+    widened: NDArray[Any] = array.astype(np.float64)
+    return widened
+
+
 def round_half_even(x: NDArray[FloatT]) -> NDArray[FloatT]:
     """Round to nearest, ties to the even neighbour (C's rint; the original on a GPU).
 

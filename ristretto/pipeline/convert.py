@@ -25,6 +25,7 @@ from ristretto.graph.export import Export, export
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.caffe2onnx import convert_with_caffe2onnx
 from ristretto.pipeline.feed import fed_layers, open_feed
+from ristretto.pipeline.given import coerce
 from ristretto.pipeline.plugins import load_plugins
 
 Converter = Literal["native", "caffe2onnx"]
@@ -74,6 +75,9 @@ class ConvertOptions:
     plugins: tuple[str, ...] = ()
     level: int = 0
     stages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        coerce(self)
 
 
 @dataclass(frozen=True, slots=True)

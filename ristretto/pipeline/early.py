@@ -14,7 +14,7 @@ from ristretto.data import Picker
 from ristretto.decide.plan import QuantPlan
 from ristretto.decide.sequential import Look, Sequential
 from ristretto.numerics.rounding import Rounding
-from ristretto.pipeline.feed import Batch, Feed
+from ristretto.pipeline.feed import Feed, Picked
 from ristretto.pipeline.pieces import image_by_image
 from ristretto.pipeline.runner import Halfway
 from ristretto.pipeline.verdicts import Verdicts
@@ -36,6 +36,7 @@ class Early:
         picker: makes batches of any images; None where they have to come in the order of the source. Then only what
             is certain ends a pass: a source may be sorted.
         order: the place of each image in the pass, in the order in which candidates see them.
+        pass_batches: how many batches the pass has; None for every image once.
     """
 
     baseline: Scored
@@ -44,8 +45,9 @@ class Early:
     batch_size: int
     picker: Picker | None
     order: NDArray[np.intp]
+    pass_batches: int | None
 
-    def batches(self, kept: Sequence[Halfway]) -> Iterator[Batch | Halfway] | None:
+    def batches(self, kept: Sequence[Halfway]) -> Picked | Iterator[Halfway] | None:
         """The batches of a pass in that order; None for the pass as it is.
 
         Args:
@@ -55,8 +57,10 @@ class Early:
         if picker is None:
             return None
         starts = range(0, len(self.order), self.batch_size)
-        places = (self.order[start : start + self.batch_size].tolist() for start in starts)
-        return (_picked(kept, self.batch_size, each) if kept else picker(each) for each in places)
+        places = tuple(tuple(self.order[start : start + self.batch_size].tolist()) for start in starts)
+        if not kept:
+            return Picked(picker, self.pass_batches, places)
+        return (_picked(kept, self.batch_size, each) for each in places)
 
     def watch(self, verdicts: Verdicts) -> Watch:
         """Begin with a candidate, whose images these verdicts judge."""
@@ -136,7 +140,7 @@ def early_of(
     picker = feed.picker(batches) if alone else None
     rng = np.random.default_rng((_STREAM, seed))
     order = np.arange(images) if picker is None else rng.permutation(images)
-    return Early(baseline, margin, error, feed.batch_size, picker, order.astype(np.intp))
+    return Early(baseline, margin, error, feed.batch_size, picker, order.astype(np.intp), batches)
 
 
 def _one_by_one(net: NetSpec, feed: Feed, verdicts: Verdicts) -> bool:

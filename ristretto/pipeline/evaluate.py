@@ -22,6 +22,7 @@ from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.feed import Batch, open_feed
+from ristretto.pipeline.given import coerce
 from ristretto.pipeline.integer import overflow_warnings
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
@@ -29,8 +30,10 @@ from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Agreement, choose_scorer
 from ristretto.pipeline.signs import duplicate_names, ignored_fields
+from ristretto.pipeline.workers import on_workers
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.model import Evaluation, Scored
+from ristretto.report.record import Recorder
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class NetOptions:
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
         arithmetic: how sums and products are computed.
         accumulator: where integer arithmetic adds up.
+        workers, scheduler: who scores (``QuantizeOptions``).
     """
 
     model: Path
@@ -66,9 +70,18 @@ class NetOptions:
     plugins: tuple[str, ...] = ()
     arithmetic: Arithmetic = Arithmetic.FLOAT32
     accumulator: Accumulator = field(default_factory=Accumulator)
+    workers: int = 1
+    scheduler: str = ""
+
+    def __post_init__(self) -> None:
+        coerce(self)
 
 
-def load(options: NetOptions) -> tuple[NetSpec, Weights | None, Simulation]:
+Loaded = tuple[NetSpec, Weights | None, Simulation]
+"""A net, its weights, and how it is simulated."""
+
+
+def load(options: NetOptions) -> Loaded:
     """A net, its weights, and how it is simulated.
 
     Raises:
@@ -87,6 +100,7 @@ def evaluate(
     score: str | None = None,
     listener: Listener = silent,
     score_script: str | None = None,
+    loaded: Loaded | None = None,
 ) -> Evaluation:
     """Score a net over some batches, or with ``iterations`` None over every image once.
 
@@ -96,23 +110,26 @@ def evaluate(
         score: the blob that decides; None takes the first output.
         listener: hears what happens.
         score_script: module:function of the user's own metric.
+        loaded: what ``load`` made of the options, or the same in another simulation; None to load it now.
 
     Raises:
         RistrettoError: a user's mistake.
     """
-    with on_device(options.gpu) as device:
-        return _evaluate(options, iterations, score, listener, score_script, device)
+    with on_device(options.gpu) as device, on_workers(options.workers, options.scheduler, options.gpu):
+        recorder = Recorder(listener)
+        return _evaluate(options, loaded or load(options), iterations, score, recorder, score_script, device)
 
 
 def _evaluate(
     options: NetOptions,
+    loaded: Loaded,
     iterations: int | None,
     score: str | None,
-    listener: Listener,
+    listener: Recorder,
     score_script: str | None,
     device: Device,
 ) -> Evaluation:
-    net, weights, simulation = load(options)
+    net, weights, simulation = loaded
     blob = score_blob(net, score)
     net, left_out = runnable(net, [net.finals[blob]])
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
@@ -152,6 +169,7 @@ def _evaluate(
         tuple(warnings),
         options.arithmetic.value,
         integer,
+        tuple(listener.events),
     )
 
 
@@ -170,16 +188,21 @@ def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 
         RistrettoError: a user's mistake.
     """
     net, weights, simulation = load(options)
-    wanted = _wanted_blobs(net, blobs)
+    wanted = wanted_blobs(net, blobs)
     net, _ = runnable(net, [net.finals[blob] for blob in wanted])
-    feeds = _one_batch(net, options, batch)
+    feeds = one_batch(net, options, batch)
     with on_device(options.gpu):
         runner = Runner(net, weights, [net.finals[blob] for blob in wanted], (), simulation, options.threads)
         values, _ = runner.run(feeds)
     return {blob: values[net.finals[blob]] for blob in wanted}
 
 
-def _wanted_blobs(net: NetSpec, blobs: tuple[str, ...] | None) -> tuple[str, ...]:
+def wanted_blobs(net: NetSpec, blobs: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The blobs asked for: None stands for the net's outputs, ("all",) for every one.
+
+    Raises:
+        UsageError: the net has no such blob.
+    """
     if blobs is None:
         return net.outputs
     if blobs == ("all",):
@@ -191,7 +214,12 @@ def _wanted_blobs(net: NetSpec, blobs: tuple[str, ...] | None) -> tuple[str, ...
     return blobs
 
 
-def _one_batch(net: NetSpec, options: NetOptions, number: int) -> Batch:
+def one_batch(net: NetSpec, options: NetOptions, number: int) -> Batch:
+    """A batch of the net's own data, or of the npz file in its place.
+
+    Raises:
+        RistrettoError: there is no such batch, or the data cannot be read.
+    """
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed)
     if number < 0:
         raise UsageError("--batch must be 0 or more")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, declared_shapes
-from ristretto.data import Cache, DataSource, Picker, open_data, open_npz
+from ristretto.data import Cache, DataSource, Picker, open_data, open_npz, relative_to
 from ristretto.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 Batch = dict[str, NDArray[np.float32]]
 
@@ -23,14 +27,44 @@ _READS_ITSELF = frozenset({"Data", "ImageData", "HDF5Data"})
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to open a feed, in whatever process.
+
+    Attributes:
+        net, inputs, data_root, seed, batched: see ``open_feed``.
+        folder: what relative paths are relative to.
+        cache: bytes of memory that decoded images were given.
+    """
+
+    net: NetSpec
+    inputs: Path | None
+    data_root: Path | None
+    seed: int
+    batched: bool
+    folder: Path
+    cache: int
+
+    def open(self, cache: Cache | None = None) -> Feed:
+        """Open it; see ``open_feed``."""
+        inputs = None if self.inputs is None else self.folder / self.inputs
+        data_root = None if self.data_root is None else self.folder / self.data_root
+        with relative_to(self.folder):
+            return open_feed(
+                self.net, inputs=inputs, data_root=data_root, seed=self.seed, batched=self.batched, cache=cache
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Feed:
     """All that is fed to a net, several sources side by side.
 
     Attributes:
         sources: one per fed layer, or one npz for all.
+        recipe: how it was opened.
     """
 
     sources: tuple[DataSource, ...]
+    recipe: Recipe | None = None
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -73,6 +107,50 @@ class Feed:
 
         return pick
 
+    def batches_of(self, batches: int | None) -> int | None:
+        """How many batches a pass has: so many, or with None every image once; None where that is not known."""
+        if not self.sources or batches is not None:
+            return batches
+        counts = [-(-source.images // source.batch_size) for source in self.sources if source.images is not None]
+        return min(counts) if len(counts) == len(self.sources) else None
+
+    def section(self, batches: int | None, first: int, count: int, picker: Picker | None = None) -> Iterator[Batch]:
+        """Some batches of a pass, as they are when the pass comes to them.
+
+        Args:
+            batches: the pass: so many batches, or with None every image once.
+            first: number of the first batch.
+            count: how many batches.
+            picker: that of the pass, made once for several sections; a source without one is read from its start.
+        """
+        # Without wrapping around, sources of different lengths end in different batches.
+        if picker is None or (batches is None and len({source.images for source in self.sources}) > 1):
+            whole = self.single_pass() if batches is None else self.batches()
+            yield from islice(whole, first, first + count)
+            return
+        end = batches * self.batch_size if batches is not None else self.images or 0
+        for number in range(first, first + count):
+            yield picker(range(number * self.batch_size, min((number + 1) * self.batch_size, end)))
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """The images of a pass in an order of their own.
+
+    Attributes:
+        picker: that of the pass.
+        batches: how many batches the pass has; None for every image once.
+        places: the place of each image in the pass, batch by batch.
+    """
+
+    picker: Picker
+    batches: int | None
+    places: tuple[tuple[int, ...], ...]
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches."""
+        return map(self.picker, self.places)
+
 
 def _joined(parts: tuple[Batch, ...]) -> Batch:
     return {top: array for part in parts for top, array in part.items()}
@@ -108,6 +186,7 @@ def open_feed(
         UsageError: the net cannot read its own data and no npz is given.
     """
     layers = fed_layers(net)
+    recipe = Recipe(net, inputs, data_root, seed, batched, Path.cwd(), cache.memory if cache is not None else 0)
     if inputs is not None:
         wanted = {top: None for layer in layers for top in layer.tops}
         declared: dict[str, Shape | None] = dict(wanted)
@@ -116,11 +195,18 @@ def open_feed(
             declared.update(zip(layer.tops, shapes or (), strict=False))
         sizes = [shape[0] for shape in declared.values() if shape]
         size = (sizes[0] if sizes else NPZ_BATCH) if batched else None
-        return Feed((open_npz(inputs, declared, size),))
+        return _told(Feed((open_npz(inputs, declared, size),), recipe), str(inputs))
     silent = [layer for layer in layers if layer.type not in _READS_ITSELF]
     if silent:
         tops = ", ".join(top for layer in silent for top in layer.tops)
         what = f"layers of type {silent[0].type} have no data of their own"
         cure = f"give arrays for {tops} with --inputs data.npz"
         raise UsageError(what, layer=silent[0].name, file=net.file, cure=cure)
-    return Feed(tuple(open_data(layer, data_root=data_root, seed=seed, cache=cache) for layer in layers))
+    sources = tuple(open_data(layer, data_root=data_root, seed=seed, cache=cache) for layer in layers)
+    return _told(Feed(sources, recipe), f"phase {net.phase}, {', '.join(layer.name for layer in layers) or 'no layer'}")
+
+
+def _told(feed: Feed, source: str) -> Feed:
+    shapes = ", ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in feed.shapes.items())
+    _log.debug("data of %s: %s images; %s", source, "unknown" if feed.images is None else feed.images, shapes)
+    return feed

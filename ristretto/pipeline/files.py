@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +66,46 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a plan.
+
+    Attributes:
+        layers: names of the layers whose formats were written.
+        missing: names of those that the prototxt lacks.
+    """
+
+    layers: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """What was done to a net and to its weights, in words; "" for weights that were not given."""
+
+    model: str
+    weights: str = ""
+
+
 def apply(
-    model: Path, formats: Path, output: Path, dialect: Dialect = "extended", plugins: tuple[str, ...] = ()
-) -> tuple[str, ...]:
+    model: Path, formats: Path | QuantPlan, output: Path, dialect: Dialect = "extended", plugins: tuple[str, ...] = ()
+) -> Applied:
     """Write chosen formats into any prototxt; nothing but the planned layers changes.
 
-    Returns:
-        names of planned layers that the prototxt lacks.
+    Args:
+        model: the prototxt.
+        formats: a report, a file of formats, or the formats themselves.
+        output: where to write the new prototxt.
+        dialect: the reader that it is written for.
+        plugins: modules that teach layer types (docs/plugins.md).
 
     Raises:
         RistrettoError: a user's mistake.
     """
-    check_outputs([output], [model, formats])
+    check_outputs([output], [model] if isinstance(formats, QuantPlan) else [model, formats])
     load_plugins(plugins)
     document = read_prototxt(model)
-    plan = read_plan_file(formats)
+    plan = formats if isinstance(formats, QuantPlan) else read_plan_file(formats)
     if plan.layers:
         document = upgrade_net(document)  # V0 and V1 nets have no field for formats
     present = planned_layers(document, plan)
@@ -87,10 +113,11 @@ def apply(
         cure = "are the formats those of this net?"
         raise FormatError("none of the layers of the formats file is in this prototxt", file=str(model), cure=cure)
     atomic_write_bytes(output, write_plan(document, plan, dialect).to_bytes())
-    return tuple(name for name in plan.layers if name not in present)
+    layers = tuple(name for name in plan.layers if name in present)
+    return Applied(layers, tuple(name for name in plan.layers if name not in present))
 
 
-def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> None:
+def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> Upgraded:
     """Bring a net or a solver, and the net's weights file if given, to today's format.
 
     Raises:
@@ -102,7 +129,7 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
     document = read_prototxt(model)
     is_net = any(field.name in ("layer", "layers", "input") for field in document.root.fields)
     new = upgrade_batch_norm(upgrade_inputs(upgrade_net(document))) if is_net else upgrade_solver(document)
-    new_weights = b""
+    data = new_weights = b""
     if weights is not None and output_weights is not None:
         try:
             data = weights.read_bytes()
@@ -113,3 +140,9 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
     atomic_write_bytes(output, new.to_bytes())
     if output_weights is not None:
         atomic_write_bytes(output_weights, new_weights)
+    done = Upgraded(_done(document.to_bytes() != new.to_bytes(), "net" if is_net else "solver"))
+    return done if output_weights is None else replace(done, weights=_done(data != new_weights, "weights"))
+
+
+def _done(changed: bool, what: str) -> str:
+    return f"{what} brought to today's format" if changed else f"{what} in today's format already, copied"

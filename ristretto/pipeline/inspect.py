@@ -9,12 +9,14 @@ import numpy as np
 
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase, Shape
+from ristretto.caffe.parameters import fit_weights
 from ristretto.caffe.rules import NetState
-from ristretto.caffe.shapes import declared_shapes, infer_shapes
+from ristretto.caffe.shapes import NetShapes, declared_shapes, infer_shapes
 from ristretto.caffe.weights import Weights, read_weights
-from ristretto.errors import RistrettoError
+from ristretto.errors import RistrettoError, WeightsError
 from ristretto.pipeline.feed import fed_layers, open_feed
 from ristretto.pipeline.plugins import load_plugins
+from ristretto.pipeline.signs import ignored_fields
 from ristretto.report.inspection import BlobFacts, LayerFacts, NetFacts
 
 
@@ -62,7 +64,25 @@ def inspect(
         if loaded is None
         else tuple(layer.name for layer in loaded.layers if layer.blobs and layer.name not in names)
     )
-    return NetFacts(net.name, phase, tuple(layers), net.outputs, reason, unused)
+    warnings = list(ignored_fields(net))
+    if loaded is not None:
+        warnings += _foreign_weights(net, shapes, loaded, weights)
+    return NetFacts(net.name, phase, tuple(layers), net.outputs, reason, unused, tuple(warnings))
+
+
+def _foreign_weights(net: NetSpec, shapes: NetShapes | None, loaded: Weights, files: tuple[Path, ...]) -> list[str]:
+    """Signs that weights belong to another net."""
+    where = ", ".join(map(str, files))
+    held = {layer.name for layer in loaded.layers if layer.blobs}
+    if not held.intersection(layer.name for layer in net.layers):
+        return [f"{where}: no layer has the name of one of the net's: do the weights belong to another net?"]
+    if shapes is None:
+        return []
+    try:
+        fit_weights(net, shapes, loaded)
+    except WeightsError as error:
+        return [str(error)]
+    return []
 
 
 def _fed_shapes(net: NetSpec, data_root: Path | None) -> dict[str, Shape]:

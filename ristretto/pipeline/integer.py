@@ -40,6 +40,10 @@ class TapTotals:
         self.high = float(np.maximum(self.high, vector[1]))
         self.counts = self.counts + vector[2:]
 
+    def merge(self, other: TapTotals) -> None:
+        """Add what was added up elsewhere."""
+        self.add(np.array([other.low, other.high, *other.counts]))
+
     def report(self, name: str) -> IntegerLayer:
         """The layer's numbers."""
         seen = dict(zip(TAP_FIELDS[2:], self.counts.tolist(), strict=True))

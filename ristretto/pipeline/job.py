@@ -53,6 +53,7 @@ class Job:
         layers: those that are quantized.
         sums: the names of those that only store: they take their inputs as they are.
         blob: the one that decides.
+        cache: what was decoded so far.
     """
 
     options: QuantizeOptions
@@ -71,6 +72,7 @@ class Job:
     given: Mapping[str, ValueRanges]
     warnings: tuple[str, ...]
     listener: Listener
+    cache: Cache
 
     @property
     def groups(self) -> dict[str, Group]:
@@ -334,6 +336,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         _given_ranges(options, layers),
         (*warnings, *more),
         listener,
+        cache,
     )
 
 

@@ -19,6 +19,8 @@ from ristretto.dialects.fields import Dialect
 from ristretto.errors import FormatError, UsageError
 from ristretto.numerics.formats import DynamicFixedPoint
 from ristretto.numerics.rounding import Rounding
+from ristretto.pipeline.given import coerce
+from ristretto.pipeline.workers import check_workers
 
 TrimmingMode = Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]
 Preset = Literal["recommended", "original"]
@@ -112,6 +114,8 @@ class QuantizeOptions:
         gpu: the device to run on, "" for the CPU (``pipeline.device``).
         seed: of crops, mirrors, dropout and stochastic rounding.
         threads: threads per run; 0 for one per core.
+        workers: processes that share the batches of each pass; 1 runs all in this one, 0 takes one for every core.
+        scheduler: the address of a Dask scheduler whose workers do that, or "" (docs/scaling.md).
         cache_mb, cache_disk_mb: MiB of memory and of a temporary file for decoded images, which serve all passes; 0
             for none. What finds no room is decoded in every pass.
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
@@ -175,9 +179,14 @@ class QuantizeOptions:
     gpu: str = ""
     seed: int = 0
     threads: int = 0
+    workers: int = 1
+    scheduler: str = ""
     cache_mb: int = 512
     cache_disk_mb: int = 4096
     plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        coerce(self)
 
     @property
     def scheme(self) -> Scheme:
@@ -294,6 +303,7 @@ def check_options(options: QuantizeOptions) -> None:
         raise UsageError("--fast means nothing with --search mixed", cure="leave it out")
     if min(options.cache_mb, options.cache_disk_mb) < 0:
         raise UsageError("--cache_mb and --cache_disk_mb must be 0 or more", cure="0 keeps nothing")
+    check_workers(options.workers, options.scheduler, options.gpu)
     _check_formats(options)
     outputs = [options.model_quantized, options.report, options.save_ranges, options.weights_quantized]
     outputs += [target for _, target in options.also]

@@ -20,7 +20,10 @@ from ristretto.pipeline.user_code import import_user_module
 GROUP = "ristretto.layers"
 """The group of entry points by which an installed package offers layer types."""
 
-_loaded: set[str] = set()
+_INSTALLED = "entry point "
+
+_loaded: dict[str, None] = {}
+"""What was loaded, in that order."""
 
 
 def load_plugins(plugins: Iterable[str] = ()) -> None:
@@ -33,10 +36,15 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
         UsageError: a plug-in cannot be found or fails on import, as when it registers a type that is there.
     """
     for point in entry_points(group=GROUP):
-        _once(f"entry point {point.name} = {point.value}", partial(_load_entry_point, point))
+        _once(f"{_INSTALLED}{point.name} = {point.value}", partial(_load_entry_point, point))
     for name in plugins:
         key = str(Path(name).resolve()) if name.endswith(".py") else name
         _once(key, partial(import_user_module, name))
+
+
+def loaded_plugins() -> tuple[str, ...]:
+    """The plug-ins that were given so far, as another process may load them: files by their whole path."""
+    return tuple(key for key in _loaded if not key.startswith(_INSTALLED))
 
 
 def _load_entry_point(point: EntryPoint) -> None:
@@ -52,7 +60,7 @@ def _once(key: str, load: Callable[[], object]) -> None:
     if key not in _loaded:
         with registrations_undone_on_error():
             load()
-        _loaded.add(key)
+        _loaded[key] = None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.netspec import NetSpec
+from ristretto.caffe.netspec import NetSpec, Shape
 from ristretto.decide.plan import QuantPlan, group_of
 from ristretto.graph.build import live_values
 from ristretto.pipeline.runner import Halfway
@@ -35,14 +35,14 @@ class Prefix:
     _kept: list[Halfway] = field(default_factory=list)
     _bytes: int = 0
 
-    def add(self, batch: Mapping[str, Array], values: Mapping[str, Array]) -> None:
-        """Keep a batch of the float net."""
+    def add(self, fed: Mapping[str, Shape], values: Mapping[str, Array]) -> None:
+        """Keep a batch of the float net, given the shapes of what was fed to it."""
         kept = {value: values[value] for value in self.values}
         self._bytes += sum(array.nbytes for array in kept.values())
         if self._bytes > PREFIX_BYTES:
             self._kept.clear()
         else:
-            self._kept.append(Halfway({blob: array.shape for blob, array in batch.items()}, kept))
+            self._kept.append(Halfway(dict(fed), kept))
 
     def finish(self) -> None:
         """The pass is over."""

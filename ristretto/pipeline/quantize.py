@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,14 @@ from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions, check_options
 from ristretto.pipeline.search import Outcome, search
 from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
+from ristretto.pipeline.workers import on_workers
 from ristretto.report.comparison import Comparison
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.jsonfile import dump as json_text
 from ristretto.report.model import Asked, LayerReport, Report, Scored, Settings, Step
+from ristretto.report.record import Recorder
+
+_log = logging.getLogger(__name__)
 
 COMPARED_IMAGES = 32
 """How many images the report compares the two nets on."""
@@ -50,11 +55,11 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
         RistrettoError: a user's mistake, with its place and cure.
     """
     check_options(options)
-    with on_device(options.gpu) as device:
-        return _quantize(options, listener, device)
+    with on_device(options.gpu) as device, on_workers(options.workers, options.scheduler, options.gpu):
+        return _quantize(options, Recorder(listener), device)
 
 
-def _quantize(options: QuantizeOptions, listener: Listener, device: Device) -> Report:
+def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> Report:
     job = open_job(options, listener)
     listener(DeviceChosen(options.gpu, device.number, device.reason))
     baseline = job.score(QuantPlan(), "baseline", verdicts=job.verdicts())
@@ -65,9 +70,12 @@ def _quantize(options: QuantizeOptions, listener: Listener, device: Device) -> R
     outcome = search(job, sites, baseline)
     brought = steps(job, sites, outcome) if options.details else ()
     report = _report(job, baseline, sites, outcome, brought)
+    told = listener.warnings
     for warning in report.warnings:
         listener(Warned(warning))
+    _log.debug("cache: %s", job.cache)
     _write(job, outcome)
+    report = replace(report, warnings=(*told, *report.warnings), events=tuple(listener.events))
     return replace(report, comparison=_compared(options)) if options.details else report
 
 

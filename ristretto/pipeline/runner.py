@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +22,8 @@ from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
 from ristretto.pipeline.labels import LabelRule, label_rules
 from ristretto.runtime.session import Session
+
+_log = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 
@@ -150,6 +154,7 @@ class Runner:
         plain = not all(np.isfinite(np.sum(array)) for array in arrays)
         key = tuple(sorted(fed.items())), plain
         if key not in self._loaded:
+            start = time.perf_counter()
             shapes = infer_shapes(self.net, fed)
             blobs = fit_weights(self.net, shapes, self.weights)
             kernels: Kernels = "plain" if plain else kernels_for(self.net, blobs, self.simulation, self.device)
@@ -171,6 +176,16 @@ class Runner:
                 threads=self.threads,
                 keep_layout=kernels != "plain",
                 device=self.device,
+            )
+            _log.debug(
+                "built phase %s for %s: %d nodes, %s kernels, %d layers with formats, %s, in %.2f s",
+                self.net.phase,
+                " ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in fed.items()) or "no input",
+                len(built.model.graph.node),
+                kernels,
+                len(self.simulation.formats),
+                "on the CPU" if self.device is None else f"on GPU {self.device}",
+                time.perf_counter() - start,
             )
             # A batch in pieces may have two shapes; more are not needed at once.
             self._loaded = dict([*self._loaded.items()][-1:])

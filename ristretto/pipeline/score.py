@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -14,13 +17,18 @@ from ristretto.caffe.netspec import NetSpec
 from ristretto.data import prefetched
 from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import DataError, UsageError
-from ristretto.pipeline.feed import Batch, Feed
+from ristretto.pipeline.feed import Batch, Feed, Picked
+from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.pieces import Pieces
-from ristretto.pipeline.prefix import Prefix
+from ristretto.pipeline.prefix import PREFIX_BYTES, Prefix
 from ristretto.pipeline.runner import Halfway, Runner
 from ristretto.pipeline.scorers import Scorer
+from ristretto.pipeline.shards import Ran, Wanted, bytes_kept, dispatched, run_batch
 from ristretto.pipeline.verdicts import Verdicts
+from ristretto.pipeline.workers import current_pool
 from ristretto.report.events import BatchDone, Listener, Output, PassDone, PassStarted
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,35 +124,40 @@ def run_pass(
     """
     weights = loss_weights(runner.net)
     listener(PassStarted(purpose, batches if batches is not None else _batches_of(feed)))
+    start = time.perf_counter()
     sums: dict[str, NDArray[np.float64]] = {}
     seen: list[dict[str, TensorStats]] = []
     images = count = 0
     if scorer is not None:
         scorer.start()
-    pieces = Pieces(runner)
     kept = prefix.batches if prefix is not None else ()
-    for batch in kept or _take(feed, batches) if source is None else prefetched(source):
-        values, ranges = pieces.run(batch)
-        size = _images_in(batch)
-        if prefix is not None and not isinstance(batch, Halfway):
-            prefix.add(batch, values)
-        if verdicts is not None:
-            verdicts.add(values)
-        means: dict[str, NDArray[np.float64]] = {
-            blob: values[runner.net.finals[blob]].astype(np.float64).ravel() for blob in blobs
-        }
-        for blob, mean in means.items():
-            sums[blob] = sums[blob] + mean * size if blob in sums else mean * size
-        seen.append(ranges)
-        shown = _outputs(means, weights)
-        if scorer is not None:
-            assert not isinstance(batch, Halfway)  # a metric of the user's own sees the images
-            own = scorer.add({blob: values[runner.net.finals[blob]] for blob in scorer.blobs}, batch)
-            shown += () if own is None else (Output(scorer.name, (own,)),)
-        listener(BatchDone(count, shown))
-        images, count = images + size, count + 1
-        if stop is not None and stop():
-            break
+    looked_at = blobs if scorer is None else (*blobs, *scorer.blobs)
+    values = tuple(dict.fromkeys(runner.net.finals[blob] for blob in looked_at))
+    wanted = Wanted(values, verdicts, prefix.values if prefix is not None and not kept else (), scorer is not None)
+    begun = source if source is not None else kept or None
+    with closing(_ran(runner, feed, batches, wanted, begun)) as passing:
+        for ran in passing:
+            size = ran.images
+            if prefix is not None and wanted.kept and ran.values.keys() >= set(wanted.kept):
+                prefix.add(ran.fed, ran.values)
+            if verdicts is not None and ran.right is not None:
+                verdicts.take(ran.right)
+            for layer, totals in ran.integer.items():
+                runner.integer.setdefault(layer, TapTotals.of(totals.tap)).merge(totals)
+            means: dict[str, NDArray[np.float64]] = {
+                blob: ran.values[runner.net.finals[blob]].astype(np.float64).ravel() for blob in blobs
+            }
+            for blob, mean in means.items():
+                sums[blob] = sums[blob] + mean * size if blob in sums else mean * size
+            seen.append(ran.ranges)
+            shown = _outputs(means, weights)
+            if scorer is not None:
+                own = scorer.add({blob: ran.values[runner.net.finals[blob]] for blob in scorer.blobs}, ran.labels)
+                shown += () if own is None else (Output(scorer.name, (own,)),)
+            listener(BatchDone(count, shown))
+            images, count = images + size, count + 1
+            if stop is not None and stop():
+                break
     if prefix is not None and not kept:
         prefix.finish()
     if not images:
@@ -153,22 +166,38 @@ def run_pass(
     if scorer is not None:
         outputs += (Output(scorer.name, (scorer.result(),)),)
     loss = sum(output.loss_weight * sum(output.values) for output in outputs)
+    seconds = max(time.perf_counter() - start, 1e-9)
+    _log.debug("pass %s: %d images in %.2f s, %.0f a second", purpose, images, seconds, images / seconds)
     listener(PassDone(purpose, loss, outputs))
     return PassResult(outputs, loss, images, count, merge_stats(seen))
 
 
-def _take(feed: Feed, batches: int | None) -> Iterator[Batch]:
-    return prefetched(feed.single_pass() if batches is None else islice(feed.batches(), batches))
+def _ran(
+    runner: Runner,
+    feed: Feed,
+    batches: int | None,
+    wanted: Wanted,
+    source: Iterable[Batch | Halfway] | None,
+) -> Generator[Ran, None, None]:
+    """Run the batches of a pass, one after the other: by the job's workers where there are any, else here."""
+    pool = current_pool()
+    order = source if isinstance(source, Picked) else None
+    if pool is not None and (source is None or order is not None):
+        if wanted.kept and bytes_kept(runner.net, feed, wanted.kept, batches) > PREFIX_BYTES:
+            wanted = replace(wanted, kept=())
+        elsewhere = dispatched(pool, runner, feed, batches, wanted, order)
+        if elsewhere is not None:
+            yield from elsewhere
+            return
+    pieces = Pieces(runner)
+    if source is None:
+        source = feed.single_pass() if batches is None else islice(feed.batches(), batches)
+    for batch in prefetched(source):
+        yield run_batch(pieces, batch, wanted)
 
 
 def _batches_of(feed: Feed) -> int:
     return -(-feed.images // feed.batch_size) if feed.images is not None else 0
-
-
-def _images_in(batch: Batch | Halfway) -> int:
-    shapes = batch.fed.values() if isinstance(batch, Halfway) else (array.shape for array in batch.values())
-    first = next(iter(shapes), None)
-    return first[0] if first else 1
 
 
 def _outputs(means: dict[str, NDArray[np.float64]], weights: dict[str, float]) -> tuple[Output, ...]:

@@ -146,8 +146,7 @@ class Script(Scorer):
 
     def add(self, values: Arrays, fed: Batch) -> float | None:
         """See Scorer: what is fed is kept, images aside, until the pass ends."""
-        labels = {blob: array for blob, array in fed.items() if array.ndim < 4 or array.shape[1:] == (1, 1, 1)}
-        self._batches.append({**labels, **{blob: values[blob] for blob in self.blobs}})
+        self._batches.append({**labels_of(fed), **{blob: values[blob] for blob in self.blobs}})
         return None
 
     def result(self) -> float:
@@ -165,6 +164,11 @@ class Script(Scorer):
 
     def _handed_out(self) -> Iterator[dict[str, NDArray[np.float32]]]:
         return iter(self._batches)
+
+
+def labels_of(fed: Batch) -> Batch:
+    """What is fed to a net but images."""
+    return {blob: array for blob, array in fed.items() if array.ndim < 4 or array.shape[1:] == (1, 1, 1)}
 
 
 def choose_scorer(net: NetSpec, shapes: Mapping[str, Shape], asked: str | None, script: str | None) -> Scorer | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 
-from ristretto.caffe.catalogue.registry import is_plugged
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
-from ristretto.caffe.schema import descriptor
 from ristretto.caffe.shapes import FED_TYPES
-from ristretto.caffe.textproto import Message
-from ristretto.caffe.view import View
 from ristretto.decide.search import Ladder
 from ristretto.pipeline.job import Job
+from ristretto.pipeline.misspelt import unknown_fields
 from ristretto.report.model import Scored
 
 _WITHOUT_WEIGHTS = frozenset({"ReLU", "Dropout", "Pooling", "Accuracy", "SoftmaxWithLoss", *FED_TYPES})
@@ -65,25 +61,4 @@ def duplicate_names(net: NetSpec) -> list[str]:
 
 def ignored_fields(net: NetSpec) -> list[str]:
     """A warning for each field that no schema knows: it has no effect here, and may be a misspelling."""
-    warnings = []
-    for layer in net.layers:
-        if is_plugged(layer.type):
-            continue
-        for view in _with_children(layer.view):
-            for field in view.unknown:
-                near = difflib.get_close_matches(field, descriptor(view.type_name).fields_by_name, n=1)
-                hint = f": is '{near[0]}' meant?" if near else ""
-                place = f"{net.file}:{view.document.position(next(view.message.named(field)).start)[0]}"
-                warnings.append(f"{place}: layer '{layer.name}': field '{field}' is not known and has no effect{hint}")
-    return warnings
-
-
-def _with_children(view: View) -> list[View]:
-    """A view and those of the messages below it."""
-    found = [view]
-    known = descriptor(view.type_name).fields_by_name
-    for name in dict.fromkeys(field.name for field in view.message.fields):
-        if name in known and isinstance(view.message.first(name), Message):
-            for child in view.children(name):
-                found += _with_children(child)
-    return found
+    return list(unknown_fields(layer.view for layer in net.layers))

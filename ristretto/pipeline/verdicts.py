@@ -33,11 +33,24 @@ class Verdicts:
         return self.scores, self.labels
 
     def add(self, values: Mapping[str, Array]) -> None:
+        """Judge one batch and keep what became of it."""
+        self.take(self.judge(values))
+
+    def take(self, right: NDArray[np.bool_]) -> None:
+        """Keep the verdicts on one batch."""
+        self._right.append(right)
+
+    def blank(self) -> Verdicts:
+        """The same judge, who has seen nothing yet."""
+        return Verdicts(self.scores, self.labels, self.top_k)
+
+    def judge(self, values: Mapping[str, Array]) -> NDArray[np.bool_]:
         """Judge one batch: an image is right if fewer than top_k other classes score as high as its label's."""
         scores = values[self.scores].reshape(len(values[self.scores]), -1)
         labels = values[self.labels].reshape(-1).astype(np.int64)
         own = np.take_along_axis(scores, labels[:, None], axis=1)
-        self._right.append((scores >= own).sum(axis=1) <= self.top_k)
+        right: NDArray[np.bool_] = (scores >= own).sum(axis=1) <= self.top_k
+        return right
 
     def right(self) -> NDArray[np.bool_]:
         """For each image so far whether it was right."""

@@ -50,6 +50,7 @@ class NetFacts:
         outputs: its output blobs.
         unknown_shapes: why shapes are not known, or "".
         unused_weights: layers of the weights file that the net does not have.
+        warnings: signs that the net or the weights are not those that are meant.
     """
 
     name: str
@@ -58,6 +59,7 @@ class NetFacts:
     outputs: tuple[str, ...]
     unknown_shapes: str
     unused_weights: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def facts_to_json(facts: NetFacts) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from ristretto.decide.confidence import Paired, drop_interval, mcnemar
@@ -14,6 +15,10 @@ from ristretto.decide.search import Ladder, Trial
 from ristretto.report.comparison import Comparison, comparison_to_json
 from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
+from ristretto.report.record import record_to_json
+
+_NUMBERS = re.compile(r"\[\n\s*(?:-?[\d.eE+-]+|null)(?:,\n\s*(?:-?[\d.eE+-]+|null))*\n\s*\]")
+"""A list of numbers over several lines; a JSON string holds no line feed."""
 
 _OF_ITS_OWN = ("schema", "first", "second")
 """Fields of a comparison that stands alone."""
@@ -53,6 +58,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         "drop_pct": finite(100 * (report.baseline.score - report.combined.score)),
         "margin_met": report.margin_met,
         "warnings": list(report.warnings),
+        **record_to_json(report.events),
         "layers": {
             name: {
                 "type": layer.type,
@@ -79,13 +85,15 @@ def evaluation_to_json(result: Evaluation, version: str) -> dict[str, Any]:
         **scored_to_json(result.scored),
         "warnings": list(result.warnings),
         "arithmetic": result.arithmetic,
+        **record_to_json(result.events),
         **({"integer_layers": _integer(result.integer_layers)} if result.arithmetic == "integer" else {}),
     }
 
 
 def dump(data: dict[str, Any]) -> str:
-    """JSON text, indented, with a newline at the end."""
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+    """JSON text, indented but for lists of numbers, which take a line each; with a newline at the end."""
+    text = json.dumps(data, indent=2, allow_nan=False) + "\n"
+    return _NUMBERS.sub(lambda found: re.sub(r"\s*\n\s*", " ", found[0]).replace("[ ", "[").replace(" ]", "]"), text)
 
 
 def finite(value: float) -> float | None:

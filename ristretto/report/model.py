@@ -14,6 +14,7 @@ from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan import QuantPlan
 from ristretto.decide.search import Ladder
 from ristretto.report.comparison import Comparison
+from ristretto.report.events import Event
 from ristretto.report.integer import IntegerLayer
 
 SCHEMA_VERSION = 1
@@ -109,6 +110,7 @@ class Report:
         mixed: the search for a width of every layer, where it was asked for.
         steps: what each rule and treatment brought, where that was asked for.
         comparison: where along the net the error arises, where that was asked for.
+        events: what was told while the job ran.
     """
 
     settings: Settings
@@ -126,6 +128,7 @@ class Report:
     mixed: MixedSearch | None = None
     steps: tuple[Step, ...] = ()
     comparison: Comparison | None = None
+    events: tuple[Event, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ class Evaluation:
         warnings: signs that it is not to be trusted.
         arithmetic: how it was computed.
         integer_layers: the layers computed on integers.
+        events: what was told meanwhile.
     """
 
     net: str
@@ -151,3 +155,4 @@ class Evaluation:
     warnings: tuple[str, ...]
     arithmetic: str = "float32"
     integer_layers: tuple[IntegerLayer, ...] = ()
+    events: tuple[Event, ...] = field(default=(), compare=False, repr=False)

@@ -137,7 +137,7 @@ def plugged(folder: Path, type_name: str, arithmetic: Arithmetic) -> np.ndarray:
 @pytest.fixture
 def unplugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a plug-in registers is taken away again."""
-    monkeypatch.setattr(plugins, "_loaded", set())
+    monkeypatch.setattr(plugins, "_loaded", {})
     with suppress(_UndoError), registrations_undone_on_error():
         yield
         raise _UndoError

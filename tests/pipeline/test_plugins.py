@@ -40,7 +40,7 @@ class _UndoError(Exception):
 @pytest.fixture(autouse=True)
 def unplugged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever a test registers is taken away after it."""
-    monkeypatch.setattr(plugins, "_loaded", set())
+    monkeypatch.setattr(plugins, "_loaded", {})
     with suppress(_UndoError), registrations_undone_on_error():
         yield
         raise _UndoError

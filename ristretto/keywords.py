@@ -1,0 +1,118 @@
+"""The keyword arguments of ``ristretto``'s functions, for type checkers: what they mean stands with the options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from ristretto.numerics.arithmetic import Accumulator, Arithmetic
+    from ristretto.numerics.rounding import Rounding
+
+PathLike = str | Path
+Paths = PathLike | Sequence[PathLike]
+Phase = Literal["TRAIN", "TEST"]
+RoundingName = Literal["half_even", "half_away", "half_up", "truncate", "stochastic"]
+ArithmeticName = Literal["float32", "float64", "integer"]
+
+
+class NetKeywords(TypedDict, total=False):
+    """How a net is simulated: the fields of ``ristretto.pipeline.evaluate.NetOptions``."""
+
+    phase: Phase
+    level: int
+    stages: Sequence[str]
+    rounding: Rounding | RoundingName
+    inputs: PathLike | None
+    data_root: PathLike | None
+    seed: int
+    threads: int
+    gpu: str | int
+    plugins: Paths
+    arithmetic: Arithmetic | ArithmeticName
+    accumulator: Accumulator
+    workers: int
+    scheduler: str
+
+
+class ConvertKeywords(TypedDict, total=False):
+    """What is converted and how: the fields of ``ristretto.pipeline.convert.ConvertOptions``."""
+
+    converter: Literal["native", "caffe2onnx"]
+    phase: Phase
+    outputs: Sequence[str] | None
+    batch: int | None
+    rounding: Rounding | RoundingName
+    inputs: PathLike | None
+    data_root: PathLike | None
+    seed: int
+    plugins: Paths
+    level: int
+    stages: Sequence[str]
+
+
+class QuantizeKeywords(TypedDict, total=False):
+    """What is quantized and how: the fields of ``ristretto.pipeline.options.QuantizeOptions``."""
+
+    model_quantized: PathLike | None
+    trimming_mode: Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]
+    iterations: int | Literal["all"] | None
+    error_margin: float
+    fast: bool
+    fast_error: float
+    preset: Literal["recommended", "original"]
+    dialect: Literal["extended", "original"]
+    bw_conv_params: int | None
+    bw_fc_params: int | None
+    bw_activations: int | None
+    ladder: Sequence[int]
+    search: Literal["ladder", "mixed"]
+    min_bits: int
+    max_bits: int
+    cost: Literal["weight_bits", "activation_bits", "mac_bits"]
+    budget: float | None
+    static: str | None
+    bw_bias: Literal["params", "accumulator"] | int | None
+    unsigned: bool | None
+    range_rule: Literal["max", "percentile", "squared_error", "output_error"] | None
+    percentile: float
+    per_channel: bool
+    other_layers: Sequence[str]
+    only: Sequence[str]
+    skip: Sequence[str]
+    overrides: PathLike | None
+    exp_bits: int | None
+    mant_bits: int | None
+    float_format: str | None
+    exp_min: int
+    exp_max: int
+    keep_zero: bool
+    rounding: Rounding | RoundingName
+    score: str | None
+    score_script: str | None
+    inputs: PathLike | None
+    data_root: PathLike | None
+    calibration_phase: Phase
+    calibration_batches: int
+    ranges: PathLike | None
+    save_ranges: PathLike | None
+    fold: bool | None
+    equalize: bool | None
+    weight_rounding: Literal["nearest", "compensated"] | None
+    bias_correction: bool | None
+    rounding_images: int
+    weights_quantized: PathLike | None
+    level: int
+    stages: Sequence[str]
+    details: bool
+    report: PathLike | None
+    also: Sequence[tuple[PathLike, PathLike]]
+    gpu: str | int
+    seed: int
+    threads: int
+    workers: int
+    scheduler: str
+    cache_mb: int
+    cache_disk_mb: int
+    plugins: Paths
