@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import cv2
-
 from ristretto.data.source import open_source  # noqa: F401
-from tests.docs.pages import ROOT, Block
+from tests.docs.pages import ROOT
 
 LENET = ROOT / "models" / "digits_lenet"
