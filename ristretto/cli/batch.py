@@ -60,7 +60,10 @@ def batch(
 
     \b
     Example:
-      # jobs.yaml
+      ristretto batch jobs.yaml --output results
+
+    \b
+    With this in jobs.yaml, for example:
       defaults: {model: train_val.prototxt, weights: net.caffemodel,
                  trimming_mode: dynamic_fixed_point, iterations: all}
       jobs:
