@@ -1,9 +1,9 @@
 # Short names for tools/dev.py, which needs no make.
 PYTHON ?= python3
 
-.PHONY: demo test check install clean
+.PHONY: demo test check docs install clean
 
-demo test check install:
+demo test check docs install:
 	$(PYTHON) tools/dev.py $@
 
 clean:

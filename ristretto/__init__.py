@@ -23,6 +23,7 @@ from ristretto.api import (
     quantize,
     run,
     upgrade,
+    write_page,
     write_report,
 )
 from ristretto.errors import RistrettoError
@@ -52,6 +53,7 @@ __all__ = [
     "quantize",
     "run",
     "upgrade",
+    "write_page",
     "write_report",
 ]
 

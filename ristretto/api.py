@@ -37,6 +37,7 @@ __all__ = [
     "quantize",
     "run",
     "upgrade",
+    "write_page",
     "write_report",
 ]
 
@@ -65,7 +66,7 @@ def quantize(model: PathLike, weights: Paths, **options: Unpack[QuantizeKeywords
 
     given = cast(dict[str, Any], options)
     check_names(given, option_names(QuantizeOptions)[2:], "quantize")
-    if given.get("report") is not None:
+    if given.get("report") is not None or given.get("html") is not None:
         given.setdefault("details", True)
     if given.get("iterations") == "all":
         given["iterations"] = None
@@ -73,6 +74,8 @@ def quantize(model: PathLike, weights: Paths, **options: Unpack[QuantizeKeywords
     report = quantize_net(made)
     if made.report is not None:
         write_report(report, made.report)
+    if made.html is not None:
+        write_page(report, made.html)
     return report
 
 
@@ -347,6 +350,24 @@ def write_report(report: Report | Evaluation, path: PathLike) -> None:
 
     data = report_to_json(report, VERSION) if isinstance(report, Report) else evaluation_to_json(report, VERSION)
     atomic_write_text(Path(path), dump(data))
+
+
+def write_page(report: Report, path: PathLike) -> None:
+    """Write a report as an HTML page (docs/html_report.md).
+
+    Args:
+        report: what ``quantize`` returned.
+        path: where to.
+
+    Raises:
+        RistrettoError: it cannot be written.
+    """
+    from ristretto.atomic import atomic_write_text
+    from ristretto.report.html.page import report_page
+    from ristretto.report.jsonfile import report_to_json
+    from ristretto.version import VERSION
+
+    atomic_write_text(Path(path), report_page(report_to_json(report, VERSION)))
 
 
 def _paths(given: Paths) -> tuple[Path, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,6 +108,74 @@ def atomic_write_text(path: Path, text: str) -> None:
         UsageError: it cannot be written.
     """
     atomic_write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def check_folder(path: Path, inputs: Iterable[Path] = (), mark: str = "", *, force: bool = False) -> None:
+    """Find out before a job whether a folder can be written whole.
+
+    Args:
+        path: the folder.
+        inputs: what is read: a folder that holds some of it is never replaced.
+        mark: a file that every such folder has; without it a folder is not ours to replace.
+        force: whether an older one is replaced.
+
+    Raises:
+        UsageError: it cannot be written, or something is there already.
+    """
+    target = _target(path)
+    if not target.parent.is_dir():
+        raise UsageError("cannot write: the folder does not exist", file=str(path), cure=f"make {target.parent} first")
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError("cannot write: no permission", file=str(path), cure="choose another place")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise UsageError("this is a file, a folder is to be written", file=str(path), cure="give another name")
+    real = target.resolve()
+    if real == Path.cwd().resolve() or any(real in file.resolve().parents for file in inputs):
+        raise UsageError(
+            "this folder holds what is read, or is the current one", file=str(path), cure="write elsewhere"
+        )
+    if not any(target.iterdir()):
+        return
+    if not force:
+        raise UsageError("this folder is not empty", file=str(path), cure="give a new one, or --force to replace it")
+    if not mark or not (target / mark).is_file():
+        what = f"this folder is not empty and no older export: it has no {mark}" if mark else "this folder is not empty"
+        raise UsageError(what, file=str(path), cure="give a new one")
+
+
+@contextmanager
+def atomic_folder(path: Path, inputs: Iterable[Path] = (), mark: str = "", *, force: bool = False) -> Iterator[Path]:
+    """A folder to fill, which appears under its name when the block ends without an exception, and not before.
+
+    The arguments are those of ``check_folder``, which is called first.
+
+    Raises:
+        UsageError: it cannot be written. An OSError inside the block counts as that.
+    """
+    check_folder(path, inputs, mark, force=force)
+    target = _target(path)
+    beside = [target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.{end}") for end in ("part", "old")]
+    temporary, old = beside
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(old)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+        _log.debug("wrote %s", path)
+    except OSError as error:
+        what = f"cannot write: {error.strerror or error}"
+        raise UsageError(what, file=str(path), cure="free some space or choose another place") from error
+    finally:
+        for folder in beside:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _target(path: Path) -> Path:

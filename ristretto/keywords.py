@@ -107,6 +107,7 @@ class QuantizeKeywords(TypedDict, total=False):
     stages: Sequence[str]
     details: bool
     report: PathLike | None
+    html: PathLike | None
     also: Sequence[tuple[PathLike, PathLike]]
     gpu: str | int
     seed: int

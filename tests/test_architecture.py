@@ -22,7 +22,9 @@ ALLOWED = {
     "decide": {"errors", "numerics", "caffe"},
     "dialects": {"errors", "numerics", "caffe", "decide"},
     "report": {"errors", "decide"},
+    "finetune": {"errors", "numerics", "caffe", "graph"},
     "plugin": {"errors", "caffe", "graph", "decide", "dialects"},
+    "export": {"errors", "atomic", "numerics", "caffe", "graph", "runtime", "decide", "dialects"},
     "pipeline": {
         "errors",
         "atomic",
@@ -30,25 +32,28 @@ ALLOWED = {
         "caffe",
         "data",
         "graph",
+        "finetune",
         "runtime",
         "decide",
         "dialects",
         "report",
+        "export",
         "version",
     },
     "keywords": {"numerics"},
     "formats": {"errors", "numerics"},
     "api": {"errors", "atomic", "caffe", "decide", "dialects", "pipeline", "report", "version", "keywords"},
-    "cli": {"errors", "atomic", "numerics", "pipeline", "report", "resources", "version"},
+    "cli": {"errors", "atomic", "numerics", "pipeline", "report", "export", "resources", "version"},
 }
 ONLY_HERE = {
     "onnxruntime": {"runtime"},
-    "onnx": {"graph", "pipeline"},
+    "onnx": {"graph", "export", "pipeline"},
     "cv2": {"data"},
     "lmdb": {"data"},
     "click": {"cli"},
     "rich": {"cli"},
     "distributed": {"runtime"},
+    "torch": {"finetune"},
 }
 
 

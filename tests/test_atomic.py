@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ristretto.atomic import atomic_write_bytes, atomic_write_text, atomic_writer, check_writable
+from ristretto.atomic import atomic_folder, atomic_write_bytes, atomic_write_text, atomic_writer, check_writable
 from ristretto.errors import UsageError
 
 
@@ -118,3 +118,65 @@ def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
     reader.join()
     assert read == [b"into the pipe"]
     assert pipe.is_fifo()
+
+
+def fill(folder: Path, text: str, *, force: bool = False) -> None:
+    with atomic_folder(folder, mark="mark", force=force) as part:
+        (part / "mark").write_text(text)
+        assert not folder.exists() or not (folder / "mark").exists() or (folder / "mark").read_text() != text
+
+
+def test_folder_appears_whole(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "mark").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_empty_folder_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out", "first")
+    assert (tmp_path / "out" / "mark").read_text() == "first"
+
+
+def test_folder_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "first")
+
+    def fail() -> None:
+        with atomic_folder(tmp_path / "out", mark="mark", force=True) as part:
+            (part / "mark").write_text("second")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (tmp_path / "out" / "mark").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_older_folder_is_replaced_when_forced(tmp_path: Path) -> None:
+    fill(tmp_path / "out", "first")
+    (tmp_path / "out" / "rest").write_text("of the first")
+    with pytest.raises(UsageError, match=r"not empty; .*--force"):
+        fill(tmp_path / "out", "second")
+    fill(tmp_path / "out", "second", force=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mark"]
+
+
+def test_folders_that_are_not_ours_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("kept")
+    with pytest.raises(UsageError, match="no mark"):
+        fill(tmp_path / "other", "new", force=True)
+    fill(tmp_path / "out", "first")
+    with (
+        pytest.raises(UsageError, match="holds what is read"),
+        atomic_folder(tmp_path / "out", [tmp_path / "out" / "mark"], "mark", force=True),
+    ):
+        pass
+    monkeypatch.chdir(tmp_path / "out")
+    with pytest.raises(UsageError, match="current"):
+        fill(tmp_path / "out", "second", force=True)
+    with pytest.raises(UsageError, match="a folder is to be written"):
+        fill(tmp_path / "other" / "file", "new")
+    with pytest.raises(UsageError, match="does not exist"):
+        fill(tmp_path / "no" / "out", "new")
+    assert (tmp_path / "other" / "file").read_text() == "kept"

@@ -33,6 +33,7 @@ SIGNATURES = {
     "quantize": "model, weights, **options",
     "run": "model, weights=(), blobs=None, batch=0, **options",
     "upgrade": "model, output, weights=None, output_weights=None",
+    "write_page": "report, path",
     "write_report": "report, path",
 }
 NET = {

@@ -30,6 +30,8 @@ from ristretto.report.model import Report
 
 CALIBRATION_IMAGES = 100
 DOCS = Path(__file__).parents[1] / "docs" / "accuracy.md"
+TRAINING = "## After training"
+"""What the part of the page begins with that tools/accuracy_training.py writes."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,12 @@ def equalized_table(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def training_section(page: str) -> str:
+    """The part of the page that another program writes, or ""."""
+    _, heading, rest = page.partition(TRAINING)
+    return heading + rest
+
+
 def _mean(found: list[dict[str, Any] | None]) -> str:
     drops = [100 * (item["counted_float"] - item["counted_score"]) for item in found if item is not None]
     return f"{np.mean(drops):+.2f}" if len(drops) == len(found) else ""
@@ -319,7 +327,8 @@ def main() -> None:
                 results.setdefault(net.name, {})[setting] = measure(net, setting, material)
                 kept.write_text(json.dumps(results, indent=1))
                 print(net.name, setting, cell(results[net.name][setting]), flush=True)
-    DOCS.write_text(render(results, material))
+    training = training_section(DOCS.read_text())
+    DOCS.write_text(render(results, material).rstrip("\n") + "\n" + ("\n" + training if training else ""))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 python3 tools/dev.py demo       quantize a small net that comes with the project
 python3 tools/dev.py test       run the tests
 python3 tools/dev.py check      linter, formatter, type checker, tests: all that continuous integration checks
+python3 tools/dev.py docs       build the documentation as a site into build/site
 python3 tools/dev.py install    set up for development
 """
 
@@ -20,12 +21,14 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 
 TESTS = ("pytest", "-n", "auto", "tests")
+DOCS = ("mkdocs", "build", "--strict", "--quiet", "--config-file", "tools/site/mkdocs.yml")
 CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("pytest", "--doctest-modules", "ristretto"),
     TESTS,
+    DOCS,
 )
 
 
@@ -61,7 +64,19 @@ def set_up(extras: str) -> None:
 
 def run_module(*command: str) -> int:
     """Run a module of the environment in the project's folder."""
-    return subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, check=False).returncode
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}  # an advertisement
+    return subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, env={**os.environ, **quiet}, check=False).returncode
+
+
+def docs() -> int:
+    """Write what the documentation takes from the program, then build the site."""
+    for program in ("make_reference.py", "make_figures.py"):
+        if subprocess.run([str(PYTHON), str(ROOT / "tools" / program)], cwd=ROOT, check=False).returncode:
+            return 1
+    status = run_module(*DOCS)
+    if status == 0:
+        print(f"open {ROOT / 'build' / 'site' / 'index.html'}")
+    return status
 
 
 def check() -> int:
@@ -78,7 +93,7 @@ def check() -> int:
 
 def main() -> int:
     """Do what was asked for."""
-    actions = {"demo": "", "test": "[dev]", "check": "[dev]", "install": "[dev]"}
+    actions = {"demo": "", "test": "[dev]", "check": "[dev]", "docs": "[dev]", "install": "[dev]"}
     if len(sys.argv) < 2 or sys.argv[1] not in actions:
         print(__doc__)
         return 2
@@ -88,6 +103,8 @@ def main() -> int:
         return run_module("ristretto", "demo", *more)
     if action == "test":
         return run_module(*TESTS, *more)
+    if action == "docs":
+        return docs()
     return check() if action == "check" else 0
 
 

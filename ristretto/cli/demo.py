@@ -48,11 +48,12 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
         "data_root": models,
         "also": (f"{folder / 'deploy.prototxt'}={target / 'deploy_quantized.prototxt'}",),
         "rounding": "half_even",
+        "html": target / "report.html",
     }
     command = (
         f"ristretto quantize --model {flags['model']} --weights {flags['weights'][0]} --model_quantized "
         f"{flags['model_quantized']} --trimming_mode dynamic_fixed_point --iterations all --error_margin 1 "
-        f"--data-root {models} --report {target / 'report.json'}"
+        f"--data-root {models} --report {target / 'report.json'} --html {target / 'report.html'}"
     )
     if current_output().shows("I"):
         click.echo(command, err=True)

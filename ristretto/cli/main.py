@@ -30,7 +30,10 @@ _COMMANDS = {
     "doctor": ("ristretto.cli.doctor", "doctor"),
     "init": ("ristretto.cli.init", "init"),
     "compare": ("ristretto.cli.compare", "compare"),
+    "report": ("ristretto.cli.report", "report"),
     "convert": ("ristretto.cli.convert", "convert"),
+    "finetune": ("ristretto.cli.finetune", "finetune"),
+    "export": ("ristretto.cli.export", "export"),
     "demo": ("ristretto.cli.demo", "demo"),
     "completion": ("ristretto.cli.completion", "completion"),
 }
@@ -69,7 +72,10 @@ _SUMMARIES = {
     "doctor": "Say what would go wrong with a net, before anything runs.",
     "inspect": "Show layers, shapes, parameters, operations and weight ranges.",
     "compare": "Say layer by layer how far a quantized net is from its float net.",
+    "report": "Draw the JSON report of a quantization as an HTML page.",
     "convert": "Turn a net and its weights into an ONNX model.",
+    "finetune": "Train a net as it is quantized.",
+    "export": "Write a quantized net for hardware and other runtimes.",
     "demo": "Quantize a small net that comes with the tool.",
     "completion": "Print what makes your shell complete commands and flags.",
 }

@@ -177,7 +177,22 @@ arithmetic = together(
     ),
 )
 
-net_run = together(rounding, arithmetic, inputs, data_root, state, seed, threads, gpu, plugins)
+DIALECTS = ("extended", "original", "chaidnn", "intel", "accdnn")
+
+dialect_read = together(
+    click.option(
+        "--dialect",
+        type=click.Choice(("auto", *DIALECTS)),
+        default="auto",
+        show_default=True,
+        help="The dialect of a quantized prototxt; auto goes by the names of its fields (docs/dialects.md).",
+    ),
+    click.option(
+        "--nearest", is_flag=True, help="Take scales in it that are no powers of two for the nearest power of two."
+    ),
+)
+
+net_run = together(rounding, arithmetic, inputs, data_root, state, seed, threads, gpu, dialect_read, plugins)
 
 
 def simulated(flags: dict[str, Any]) -> dict[str, Any]:

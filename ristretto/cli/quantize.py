@@ -260,6 +260,7 @@ class BiasType(click.ParamType[Any]):
 @section(
     "Output",
     report,
+    click.option("--html", type=PATH, metavar="OUT.html", help="Write the report as a page for a browser."),
     click.option("--also", multiple=True, metavar="IN=OUT", help="Write the same formats into another prototxt."),
     click.option(
         "--dialect",
@@ -330,12 +331,17 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     if flags.get("other_layers") == ("all",):
         flags["other_layers"] = ALL_OTHER_LAYERS
     given = {name: value for name, value in flags.items() if value is not None or name == "iterations"}
-    options = QuantizeOptions(**given, report=report_path, details=report_path is not None)
+    page: Path | None = given.get("html")
+    options = QuantizeOptions(**given, report=report_path, details=(report_path or page) is not None)
     with job_console() as console:
         result = quantize_net(options, console.hear)
         console.summary(result)
     if report_path is not None:
         atomic_write_text(report_path, dump(report_to_json(result, VERSION)))
+    if page is not None:
+        from ristretto.report.html.page import report_page
+
+        atomic_write_text(page, report_page(report_to_json(result, VERSION)))
     if options.model_quantized is not None:
         click.echo(f"{options.model_quantized}: {outcome(result)}")
     return EXIT_MARGIN_MISSED if strict and not result.margin_met else 0

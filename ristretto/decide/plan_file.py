@@ -19,7 +19,7 @@ from ristretto.numerics.formats import (
 from ristretto.numerics.layer_formats import ROLES, LayerFormats, Role
 from ristretto.numerics.rounding import Rounding
 
-_FACTS = ("type", "group", "ranges", "integer_lengths", "fitted_lengths")
+_FACTS = ("type", "group", "ranges", "integer_lengths", "fitted_lengths", "macs", "size", "sites")
 """What a report tells of a layer besides its formats."""
 
 _SETTINGS = ("rounding", "in_place")

@@ -21,7 +21,8 @@ from ristretto.numerics.formats import (
 from ristretto.numerics.layer_formats import LayerFormats, Role
 from ristretto.numerics.rounding import Rounding
 
-Dialect = Literal["original", "extended"]
+Dialect = Literal["original", "extended", "chaidnn", "intel", "accdnn"]
+"""Readers of quantized prototxts (docs/dialects.md); this module writes for the first two."""
 
 QUANTIZED_TYPES: Mapping[str, str] = {
     "Convolution": "ConvolutionRistretto",
@@ -65,6 +66,12 @@ def quantized_type(layer_type: str) -> str | None:
     return QUANTIZED_TYPES.get(layer_type) or _PLUGGED.get(layer_type)
 
 
+def float_type(layer_type: str) -> str:
+    """The float layer type that a quantized type stands for; any other type is its own."""
+    named = {**_PLUGGED, **QUANTIZED_TYPES}
+    return next((kind for kind, quantized in named.items() if quantized == layer_type), layer_type)
+
+
 def type_with_formats(layer_type: str, formats: LayerFormats) -> str:
     """The type of a layer that has these formats: LRN alone has a quantized type and can do without."""
     if layer_type in PLAIN_TYPES and not (formats.in_place and isinstance(formats.params, Minifloat)):
@@ -84,14 +91,15 @@ def takes_formats(layer_type: str) -> bool:
 
 def read_plan(net: NetSpec) -> QuantPlan:
     """The formats that a quantized net states; defaults of unset fields are simulated to the letter."""
-    return QuantPlan({layer.name: read_formats(layer) for layer in net.layers if _is_quantized(layer)})
+    return QuantPlan({layer.name: read_formats(layer) for layer in net.layers if has_formats(layer.type, layer.view)})
 
 
-def _is_quantized(layer: LayerSpec) -> bool:
-    if layer.type in QUANTIZED_TYPES.values():
+def has_formats(layer_type: str, layer: View) -> bool:
+    """Whether a layer states formats in the original's dialect or the extended one."""
+    if layer_type in QUANTIZED_TYPES.values():
         return True
-    may = layer.type in PLAIN_TYPES or layer.type in _PLUGGED.values()
-    return may and layer.view.has("quantization_param")
+    may = layer_type in PLAIN_TYPES or layer_type in _PLUGGED.values()
+    return may and layer.has("quantization_param")
 
 
 def read_formats(layer: LayerSpec) -> LayerFormats:
@@ -100,7 +108,12 @@ def read_formats(layer: LayerSpec) -> LayerFormats:
     Raises:
         RistrettoError: a number is impossible, or fields contradict each other.
     """
-    return _Reader(layer.view.child("quantization_param"), layer.type in PLAIN_TYPES).formats()
+    return formats_of(layer.type, layer.view)
+
+
+def formats_of(layer_type: str, layer: View) -> LayerFormats:
+    """The formats of a layer of a type, as ``read_formats`` tells them."""
+    return _Reader(layer.child("quantization_param"), layer_type in PLAIN_TYPES).formats()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +133,15 @@ class _Reader:
         if precision == "MINIFLOAT":
             base = self._minifloat()
             inputs, outputs, params, bias = (self._own(role, base) for role in PARTS)
-            return LayerFormats(inputs, outputs, params, bias, rounding, in_place=not self.plain)
+            return LayerFormats(inputs, outputs, params, bias, rounding, self._in_place())
         inputs = self._own("in", self._fixed("in", signed=not view.flag("unsigned_layer_in")))
         outputs = self._own("out", self._fixed("out", signed=not view.flag("unsigned_layer_out")))
         params = self._own("params", self._params(precision))
         bias = self._own("bias", self._bias(params))
-        return LayerFormats(inputs, outputs, params, bias, rounding, in_place=not self.plain)
+        return LayerFormats(inputs, outputs, params, bias, rounding, self._in_place())
+
+    def _in_place(self) -> bool:
+        return not (self.plain or self.view.flag("copy_layer_in"))
 
     def _own(self, role: Role, otherwise: Format | None) -> Format | None:
         """What the fields of a role alone say of it."""
@@ -220,8 +236,8 @@ def quantization_fields(name: str, formats: LayerFormats, dialect: Dialect, *, p
     if plain:
         beyond.insert(0, "formats for a layer of this type")
     if dialect == "original" and beyond:
-        cure = "use --dialect extended" + (", or the weights' format for the bias" if "bias" in beyond[0] else "")
-        raise FormatError(f"{beyond[0]} cannot be said in the original's dialect", layer=name, cure=cure)
+        what = f"{beyond[0]} cannot be said in the original's dialect"
+        raise FormatError(what, layer=name, cure="use --dialect extended")
     return lines
 
 
@@ -233,6 +249,7 @@ _EXTENDED = {
     "unsigned_": "a value without a sign bit",
     "fl_params_channel": "a fractional length for each channel",
     "keep_zero": "a zero among powers of two",
+    "copy_layer_in": "a bottom that is left as it is",
 }
 """What the fields mean that the original does not know, by how they begin; the first that fits a line counts."""
 
@@ -246,14 +263,13 @@ class _Writer:
 
     def lines(self) -> list[str]:
         formats = self.written
-        if not (self.plain or formats.in_place):
-            raise FormatError("a layer of this type rounds its bottoms in place", cure='leave "in_place" out')
         if formats.rounding not in (None, Rounding.STOCHASTIC):
             cure = "a prototxt knows stochastic only; give the others with --rounding"
             raise FormatError(f"rounding {formats.rounding.value} is no field of a layer", cure=cure)
         scheme = [] if formats.rounding is None else ["rounding_scheme: STOCHASTIC"]
         precision, rest = self._by_precision()
-        return [*precision, *scheme, *rest]
+        copies = [] if self.plain or formats.in_place or formats.input is None else ["copy_layer_in: true"]
+        return [*precision, *scheme, *rest, *copies]
 
     def _by_precision(self) -> tuple[list[str], list[str]]:
         formats = self.written

@@ -19,12 +19,14 @@ from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import NetError
 from ristretto.graph.double import in_double
 from ristretto.graph.fake_quant import emit_quantize
-from ristretto.graph.integer import LinearLayer, linear_layer
+from ristretto.graph.integer import Linear, LinearLayer, linear_layer
 from ristretto.graph.integer_plain import emit_rounded_once
 from ristretto.graph.integer_taps import LayerTap
 from ristretto.graph.kernels import emit_fixed_point, with_kernels
+from ristretto.graph.known import KnownGrids
+from ristretto.graph.marked import MarkedLinear, Marks, float_layer
 from ristretto.graph.nodes import OPSET, NodeList
-from ristretto.graph.registry import LayerContext, emitted_types, emitter_of
+from ristretto.graph.registry import Emitter, LayerContext, emitted_types, emitter_of
 from ristretto.graph.rounded_blobs import rounded_blobs
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
 from ristretto.numerics.formats import DynamicFixedPoint, Format
@@ -39,7 +41,7 @@ MAX_BYTES = (1 << 31) - (1 << 20)
 ERROR_SAMPLES = 65_536
 """About how many elements of each image the error of a rounding is measured on; with 8192 some lengths were luck."""
 
-_SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
+SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
 """Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
 
 
@@ -120,6 +122,7 @@ def build(
     diagnose: bool = False,
     section: Section | None = None,
     kernels: Kernels = "plain",
+    marks: Marks | None = None,
 ) -> BuiltNet:
     """Lower a net to ONNX.
 
@@ -136,12 +139,14 @@ def build(
         section: which layers to lower; none for all of them.
         kernels: "plain" nodes that any runtime knows; or faster ones that compute the same as long as no value is NaN,
             with "rounding" alone or with "integers" where this machine has exact integer kernels.
+        marks: for a model that others run: how roundings are written, and where to note what is known of the net.
 
     Raises:
         NetError: a layer can be read and not run.
     """
     builder = _Builder(net, shapes, weights, simulation or Simulation(), diagnose, section or Section())
     builder.fast = kernels != "plain"
+    builder.marks = marks
     builder.emit_layers()
     fetches = {value: builder.fetch(value) for value in outputs}
     taps = {value: builder.extremes(value) for value in extremes}
@@ -150,6 +155,8 @@ def build(
     counted = builder.counted(wanted)
     if builder.fast:
         with_kernels(builder.nodes, wanted, integers=kernels == "integers")
+    if marks is not None:
+        marks.write(builder.nodes, wanted, marks)
     doubles = [name for tap in counted.values() for name in tap.outputs]
     model, inputs = builder.model(list(dict.fromkeys(wanted)), doubles)
     if builder.double:
@@ -176,6 +183,7 @@ class _Builder:
         self.section = section
         self.rounded = 0
         self.fast = False
+        self.marks: Marks | None = None
         self.taps: dict[str, LayerTap] | None = {} if diagnose else None
         self.double = simulation.arithmetic is Arithmetic.FLOAT64
         self.nodes = NodeList(double=self.double)
@@ -193,7 +201,7 @@ class _Builder:
             if number < self.section.start:
                 for value in layer.outputs:
                     self._feed(value, value)
-                if layer.type in _SHARES_MEMORY:
+                if layer.type in SHARES_MEMORY:
                     self._share_memory(layer)
             elif layer.type in FED_TYPES:
                 for value, blob in zip(layer.outputs, layer.tops, strict=True):
@@ -212,7 +220,7 @@ class _Builder:
             what = f"layers of type '{layer.type}' can be edited but not run"
             raise layer.view.error(what, field="type", cure="take it out for this phase, or run another net")
         formats = self.simulation.formats.get(layer.name, FLOAT_LAYER)
-        integer = self._integer(number, layer, formats)
+        integer = self._linear(number, layer, formats)
         own = dict(self.current)
         if formats.input is not None:
             for value in dict.fromkeys(layer.inputs):
@@ -234,9 +242,11 @@ class _Builder:
             rounding=formats.rounding or self.simulation.rounding,
             integer=integer,
         )
-        exact = self.simulation.arithmetic is Arithmetic.INTEGER and integer is None
-        once = emit_rounded_once(context, emitter) if exact else None
-        made = list(emitter(context)) if once is None else once
+        made, once = None, None
+        if self.simulation.arithmetic is Arithmetic.INTEGER and integer is None:
+            made = self._exact_in_float32(context, emitter)
+            once = emit_rounded_once(context, emitter) if made is None else None
+        made = made or (list(emitter(context)) if once is None else once)
         if formats.output is not None and integer is None and once is None:
             # The second top of a Pooling holds places, not values.
             values = made[:1] if layer.type == "Pooling" else made
@@ -244,8 +254,32 @@ class _Builder:
         for position, value in enumerate(layer.outputs):
             self._bind(value, made[position], made[:position], first_node)
             self.memory[value] = [value]
-        if layer.type in _SHARES_MEMORY:
+        if layer.type in SHARES_MEMORY:
             self._share_memory(layer)
+
+    def _exact_in_float32(self, context: LayerContext, emitter: Emitter) -> list[str] | None:
+        """The tops of a plain layer that float32 computes as float64 would; None, and no nodes, where it may not.
+
+        It is asked where there are marks: between them kernels for eight bits may take the layer.
+        """
+        if self.marks is None or context.formats.output is None:
+            return None
+        known = KnownGrids(self.nodes, self.marks.grids)
+        for node in self.nodes.nodes:
+            known.visit(node)
+        first = len(self.nodes.nodes)
+        made = list(emitter(context))
+        if known.exact(self.nodes.nodes[first:], made):
+            return made
+        del self.nodes.nodes[first:]
+        return None
+
+    def _linear(self, number: int, layer: LayerSpec, formats: LayerFormats) -> Linear | None:
+        """How a layer of products and sums is computed where not as plain floats."""
+        if self.marks is not None and self.simulation.arithmetic is Arithmetic.FLOAT32:
+            return float_layer(layer, formats)
+        integer = self._integer(number, layer, formats)
+        return integer if integer is None or self.marks is None else MarkedLinear(integer, self.marks)
 
     def _integer(self, number: int, layer: LayerSpec, formats: LayerFormats) -> LinearLayer | None:
         """How a layer is computed on integers; None where it is not."""
@@ -283,7 +317,8 @@ class _Builder:
 
     def _quantize(self, name: str, fmt: Format, layer: LayerSpec, formats: LayerFormats) -> str:
         rounding = formats.rounding or self.simulation.rounding
-        if self.fast and isinstance(fmt, DynamicFixedPoint) and rounding is Rounding.HALF_EVEN:
+        marked = self.fast or self.marks is not None
+        if marked and isinstance(fmt, DynamicFixedPoint) and rounding is Rounding.HALF_EVEN:
             return emit_fixed_point(self.nodes, name, fmt)
         self.rounded += 1
         seed = self.simulation.seed + self.rounded
@@ -356,8 +391,9 @@ class _Builder:
             ],
             initializers,
         )
-        model = helper.make_model(graph, opset_imports=_opsets(nodes), producer_name="ristretto")
-        model.ir_version = 8
+        opset = OPSET if self.marks is None else self.marks.opset
+        model = helper.make_model(graph, opset_imports=_opsets(nodes, opset), producer_name="ristretto")
+        model.ir_version = 8 if opset == OPSET else 10
         return model, inputs
 
 
@@ -375,9 +411,9 @@ def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> tuple[lis
     return kept[::-1], needed
 
 
-def _opsets(nodes: Iterable[onnx.NodeProto]) -> list[onnx.OperatorSetIdProto]:
+def _opsets(nodes: Iterable[onnx.NodeProto], opset: int) -> list[onnx.OperatorSetIdProto]:
     others = sorted({node.domain for node in nodes if node.domain})
-    return [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in others)]
+    return [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in others)]
 
 
 def _value_info(name: str, shape: Sequence[int] | None, element: int = onnx.TensorProto.FLOAT) -> onnx.ValueInfoProto:

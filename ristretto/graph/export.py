@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ristretto.caffe.shapes import NetShapes, infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.errors import NetError, WeightsError
 from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.graph.marked import Marks
 
 BATCH_NAME = "N"
 """The symbolic length of axis 0."""
@@ -38,11 +39,13 @@ class Export:
         model: checked, with shapes inferred.
         batch: the length of axis 0 of the inputs; None where it is symbolic.
         at_fault: the layers that hold the batch fast, where it was to be symbolic and is not.
+        marks: what is known of the net, where there were marks.
     """
 
     model: onnx.ModelProto
     batch: int | None
     at_fault: tuple[str, ...]
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class _Variant:
     batch: int
     shapes: NetShapes
     built: BuiltNet
+    marks: Marks | None
 
 
 def export(
@@ -61,6 +65,7 @@ def export(
     outputs: Sequence[str],
     simulation: Simulation,
     batch: int | None = None,
+    marks: Callable[[], Marks] | None = None,
 ) -> Export:
     """Lower a net to a model that stands alone.
 
@@ -74,12 +79,13 @@ def export(
         outputs: the blobs wanted.
         simulation: formats and rounding.
         batch: a length of axis 0 to hold fast; None for any.
+        marks: makes what ``build`` takes to write roundings otherwise than in plain nodes; None for plain ones.
 
     Raises:
         NetError, WeightsError: the net cannot be built, or is too large for the format.
     """
     own = next((shape[0] for shape in fed.values() if shape), 1)
-    variants = _Variants(net, weights, fed, own, [net.finals[blob] for blob in outputs], simulation)
+    variants = _Variants(net, weights, fed, own, [net.finals[blob] for blob in outputs], simulation, marks)
     first = variants.of(own if batch is None else batch)
     other: _Variant | None = None
     at_fault: tuple[str, ...] = ()
@@ -99,7 +105,7 @@ def export(
         model.graph.name = Path(net.file).stem or "net"
     model.doc_string = f"converted from {Path(net.file).name}"
     _check(model, net)
-    return Export(model, None if free else first.batch, at_fault)
+    return Export(model, None if free else first.batch, at_fault, first.marks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +118,16 @@ class _Variants:
     own: int
     values: Sequence[str]
     simulation: Simulation
+    marks: Callable[[], Marks] | None = None
 
     def of(self, batch: int) -> _Variant:
         """The net for inputs whose axis 0 has the given length, where it had the net's own."""
         fed = {blob: (batch, *shape[1:]) if shape[:1] == (self.own,) else shape for blob, shape in self.fed.items()}
         shapes = infer_shapes(self.net, fed)
         blobs = fit_weights(self.net, shapes, self.weights)
-        return _Variant(batch, shapes, build(self.net, shapes, blobs, outputs=self.values, simulation=self.simulation))
+        marks = self.marks() if self.marks is not None else None
+        built = build(self.net, shapes, blobs, outputs=self.values, simulation=self.simulation, marks=marks)
+        return _Variant(batch, shapes, built, marks)
 
 
 def _differing_layers(net: NetSpec, first: onnx.GraphProto, second: onnx.GraphProto) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -51,8 +51,17 @@ LINEAR_TYPES = DEPTHWISE_TYPES | {
 }
 """The layers of products and sums: those whose emitters call ``LayerContext.linear``."""
 
-_PLAIN_SHIFT = 100
+PLAIN_SHIFT = 100
 """Shifts up to this stay far from the ends of float32's exponents."""
+
+
+class Linear(Protocol):
+    """A way to compute a layer of products and sums other than by one operation on floats."""
+
+    def emit(
+        self, nodes: NodeList, op_type: str, values: Sequence[str], blobs: Blobs, attributes: Mapping[str, Any]
+    ) -> list[str]:
+        """Append the layer's operation on each value and return the outputs, rounded to the output's format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ class LinearLayer:
             NetError: the sums are beyond what can be computed exactly.
         """
         try:
-            form = _form(self, op_type, blobs, attributes)
+            form = linear_form(self, op_type, blobs, attributes)
         except FormatError as error:
             raise self._error(error.what, error.cure) from error
         if form.bound > FLOAT64_EXACT:
@@ -148,7 +157,7 @@ def linear_layer(
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class LinearForm:
     """How the layer is computed.
 
     Attributes:
@@ -172,7 +181,12 @@ class _Form:
     as_float32: bool
 
 
-def _form(layer: LinearLayer, op_type: str, blobs: Blobs, attributes: Mapping[str, Any]) -> _Form:
+def linear_form(layer: LinearLayer, op_type: str, blobs: Blobs, attributes: Mapping[str, Any]) -> LinearForm:
+    """How a layer is computed: its codes, and what is proved of its sums whatever the inputs.
+
+    Raises:
+        FormatError: its weights are no integers, or its sums cannot be split.
+    """
     codes, lengths = weight_codes(blobs[0], layer.params)
     sums, outputs_first = _sums(op_type, attributes)
     if len(lengths) > 1 and not outputs_first:
@@ -187,14 +201,14 @@ def _form(layer: LinearLayer, op_type: str, blobs: Blobs, attributes: Mapping[st
     bound = max(map(sum, zip(reach, added, strict=True)))
     holds = bits_for(bound) <= layer.accumulator.bw
     shifts = [fl - layer.output.fl for fl in fls]
-    small = bound <= FLOAT32_EXACT and holds and max(map(abs, (*shifts, *fls))) <= _PLAIN_SHIFT
+    small = bound <= FLOAT32_EXACT and holds and max(map(abs, (*shifts, *fls))) <= PLAIN_SHIFT
     plan: DigitPlan | None = DigitPlan()
     if max(reach) > FLOAT32_EXACT:
         plan = None if op_type == "Gemm" else plan_digits(largest, codes, sums)
         if plan is None and op_type != "Gemm":
             raise FormatError(f"it adds up {int(each.max())} units of weights", cure="make the kernel smaller")
     same = bias is None or np.array_equal(np.ldexp(bias.astype(np.float64), -np.asarray(fls)), blobs[1])
-    return _Form(codes, bias, fls, bound, holds, plan, small, small and bool(same))
+    return LinearForm(codes, bias, fls, bound, holds, plan, small, small and bool(same))
 
 
 def _sums(op_type: str, attributes: Mapping[str, Any]) -> tuple[Sums, bool]:
@@ -213,7 +227,7 @@ class _Emitter:
     def __init__(
         self,
         layer: LinearLayer,
-        form: _Form,
+        form: LinearForm,
         nodes: NodeList,
         op_type: str,
         attributes: Mapping[str, Any],

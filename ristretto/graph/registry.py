@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, Shape
-from ristretto.graph.integer import LinearLayer
+from ristretto.graph.integer import Linear
 from ristretto.graph.nodes import NodeList
 from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
@@ -31,7 +31,7 @@ class LayerContext:
         seed: for layers that draw random numbers.
         formats, rounding: the layer's number formats, for the one type that rounds inside (bottoms, weights and tops
             are rounded outside the emitter).
-        integer: how a layer of products and sums is computed on integers, or None.
+        integer: how a layer of products and sums is computed on integers, or written for others; or None.
     """
 
     layer: LayerSpec
@@ -43,7 +43,7 @@ class LayerContext:
     seed: int = 0
     formats: LayerFormats = FLOAT_LAYER
     rounding: Rounding = Rounding.HALF_EVEN
-    integer: LinearLayer | None = None
+    integer: Linear | None = None
 
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Append a node with one output; an attribute that is None is left out."""

@@ -79,24 +79,26 @@ def measure_ranges(
         net,
         weights,
         [net.finals[blob] for blob in net.outputs],
-        list(dict.fromkeys(value for layer in measured for value in (*_read(layer), layer.outputs[0]))),
+        list(dict.fromkeys(value for layer in measured for value in (*values_read(layer), layer.outputs[0]))),
         Simulation(seed=seed),
         threads,
     )
     result = run_pass(runner, calibration.feed, net.outputs, calibration.batches, "calibration", listener)
     return {
-        layer.name: with_params(_joined(result.ranges, _read(layer)), result.ranges[layer.outputs[0]], layer, weights)
+        layer.name: with_params(
+            _joined(result.ranges, values_read(layer)), result.ranges[layer.outputs[0]], layer, weights
+        )
         for layer in measured
     }
 
 
 def with_params(inputs: TensorStats, outputs: TensorStats, layer: LayerSpec, weights: Weights) -> LayerRanges:
     """The ranges of a layer: those of its values, and those of its weights as the weights file has them."""
-    params, bias = _parameter_blobs(layer, weights)
+    params, bias = parameter_blobs(layer, weights)
     return LayerRanges(inputs, outputs, blob_stats(params), blob_stats(bias) if bias is not None else None)
 
 
-def _read(layer: LayerSpec) -> tuple[str, ...]:
+def values_read(layer: LayerSpec) -> tuple[str, ...]:
     """The values whose range counts as the input's: the first bottom, of a layer that joins several all of them."""
     return layer.inputs if layer.type in JOINING_TYPES else layer.inputs[:1]
 
@@ -118,7 +120,7 @@ def _same_layer(net: NetSpec, layer: LayerSpec) -> LayerSpec:
     return found
 
 
-def _parameter_blobs(
+def parameter_blobs(
     layer: LayerSpec, weights: Weights
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
     """The weights and the bias of a layer; of a BatchNorm the means and variances, its factor divided out."""

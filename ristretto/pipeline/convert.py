@@ -18,7 +18,7 @@ from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import declared_shapes
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.data import open_data
-from ristretto.dialects.fields import read_plan
+from ristretto.dialects.registry import plan_of
 from ristretto.errors import DataError, UsageError
 from ristretto.graph.build import Simulation
 from ristretto.graph.export import Export, export
@@ -113,8 +113,8 @@ def convert(options: ConvertOptions) -> Converted:
     load_plugins(options.plugins)
     net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase, options.level, options.stages))
     weights = read_weights(options.weights) if options.weights else None
-    formats = read_plan(net).layers if options.phase == "TEST" else {}
-    fed, warnings = _input_shapes(net, weights, options)
+    formats = plan_of(net).layers if options.phase == "TEST" else {}
+    fed, warnings = input_shapes(net, weights, options.inputs, options.data_root, options.seed)
     simulation = Simulation(formats, options.rounding, options.seed)
     exported = export(net, weights, fed, _wanted(net, options.outputs), simulation, options.batch)
     if options.batch is None and exported.batch is not None and exported.model.graph.input:
@@ -138,10 +138,16 @@ def _wanted(net: NetSpec, asked: tuple[str, ...] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(asked))
 
 
-def _input_shapes(net: NetSpec, weights: Weights | None, options: ConvertOptions) -> tuple[dict[str, Shape], list[str]]:
-    """The shape of every input that the net's layers, their sources or the given arrays tell, and warnings."""
-    if options.inputs is not None:
-        return open_feed(net, inputs=options.inputs, data_root=None, seed=options.seed).shapes, []
+def input_shapes(
+    net: NetSpec, weights: Weights | None, inputs: Path | None, data_root: Path | None, seed: int
+) -> tuple[dict[str, Shape], list[str]]:
+    """The shape of every input that the net's layers, their sources or the given arrays tell, and warnings.
+
+    Raises:
+        RistrettoError: nothing tells it.
+    """
+    if inputs is not None:
+        return open_feed(net, inputs=inputs, data_root=None, seed=seed).shapes, []
     shapes: dict[str, Shape] = {}
     warnings = []
     for layer in fed_layers(net):
@@ -155,7 +161,7 @@ def _input_shapes(net: NetSpec, weights: Weights | None, options: ConvertOptions
                 what, cure="add input_param { shape { ... } }, or give arrays with --inputs data.npz"
             )
         try:
-            shapes.update(open_data(layer, data_root=options.data_root, seed=options.seed).shapes)
+            shapes.update(open_data(layer, data_root=data_root, seed=seed).shapes)
         except (DataError, UsageError) as error:
             guess = _shapes_without_source(net, layer, weights)
             if guess is None:

@@ -15,7 +15,7 @@ from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.weights import Weights, read_weights
-from ristretto.dialects.fields import read_plan
+from ristretto.dialects.registry import Source, plan_of
 from ristretto.errors import DataError, UsageError
 from ristretto.graph.build import Simulation
 from ristretto.numerics.arithmetic import Accumulator, Arithmetic
@@ -54,6 +54,8 @@ class NetOptions:
         arithmetic: how sums and products are computed.
         accumulator: where integer arithmetic adds up.
         workers, scheduler: who scores (``QuantizeOptions``).
+        dialect: the dialect of a quantized prototxt; "auto" lets the names of its fields decide (docs/dialects.md).
+        nearest: whether scales in it that are no powers of two become the nearest.
     """
 
     model: Path
@@ -72,6 +74,8 @@ class NetOptions:
     accumulator: Accumulator = field(default_factory=Accumulator)
     workers: int = 1
     scheduler: str = ""
+    dialect: Source = "auto"
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         coerce(self)
@@ -90,7 +94,8 @@ def load(options: NetOptions) -> Loaded:
     load_plugins(options.plugins)
     net = build_net(read_prototxt(options.model), NetState(options.phase, options.level, options.stages))
     weights = read_weights(options.weights) if options.weights else None
-    formats = read_plan(net).layers if options.phase == "TEST" else {}
+    test = options.phase == "TEST"
+    formats = plan_of(net, options.dialect, options.nearest).layers if test else {}
     return net, weights, Simulation(formats, options.rounding, options.seed, options.arithmetic, options.accumulator)
 
 

@@ -108,8 +108,10 @@ class QuantizeOptions:
         rounding_images: how many images the latter two look at.
         weights_quantized: where to write the weights that belong to the result; a job that changes them needs it.
         level, stages: the state to build the net in, beside its phase (caffe.proto, NetState).
-        details: whether to find out what each rule and treatment brought.
-        report: where the caller is going to write the report, so that its place is checked before the job.
+        details: whether to find out what each rule and treatment brought, where the error arises, and how values are
+            spread.
+        report, html: where the caller is going to write the report, as JSON and as a page, so that these places are
+            checked before the job.
         also: further prototxt files (in, out) to write the same formats into.
         gpu: the device to run on, "" for the CPU (``pipeline.device``).
         seed: of crops, mirrors, dropout and stochastic rounding.
@@ -175,6 +177,7 @@ class QuantizeOptions:
     stages: tuple[str, ...] = ()
     details: bool = False
     report: Path | None = None
+    html: Path | None = None
     also: tuple[tuple[Path, Path], ...] = ()
     gpu: str = ""
     seed: int = 0
@@ -305,7 +308,7 @@ def check_options(options: QuantizeOptions) -> None:
         raise UsageError("--cache_mb and --cache_disk_mb must be 0 or more", cure="0 keeps nothing")
     check_workers(options.workers, options.scheduler, options.gpu)
     _check_formats(options)
-    outputs = [options.model_quantized, options.report, options.save_ranges, options.weights_quantized]
+    outputs = [options.model_quantized, options.report, options.html, options.save_ranges, options.weights_quantized]
     outputs += [target for _, target in options.also]
     inputs = [options.model, *options.weights, options.inputs, options.overrides, options.ranges]
     inputs += [source for source, _ in options.also]

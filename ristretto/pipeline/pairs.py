@@ -79,7 +79,7 @@ def find_pairs(net: NetSpec, other: NetSpec, formats: Mapping[str, LayerFormats]
     """
     places = {layer.name: number for number, layer in reversed([*enumerate(net.layers)])}
     names = {layer.name for layer in other.layers}
-    rectified = _rectified_values(other, formats)
+    rectified = rectified_values(other, formats)
     pairs = []
     for number, layer in enumerate(other.layers):
         place = places.pop(layer.name, None) if is_compared(layer) else None
@@ -117,7 +117,7 @@ def _end(net: NetSpec, names: set[str], layer: LayerSpec, position: int) -> tupl
         value = readers[0].outputs[0]
 
 
-def _rectified_values(net: NetSpec, formats: Mapping[str, LayerFormats]) -> frozenset[str]:
+def rectified_values(net: NetSpec, formats: Mapping[str, LayerFormats]) -> frozenset[str]:
     """The values that lost their negative part to a format without sign, where nothing but ReLUs comes after them."""
     readers: dict[str, list[LayerSpec]] = {}
     for layer in net.layers:

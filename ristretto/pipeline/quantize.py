@@ -20,6 +20,7 @@ from ristretto.errors import FormatError
 from ristretto.pipeline.brought import steps
 from ristretto.pipeline.calibrate import suspicious_ranges
 from ristretto.pipeline.compare import compare
+from ristretto.pipeline.details import find_details
 from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.evaluate import NetOptions
 from ristretto.pipeline.job import Job, open_job
@@ -76,7 +77,9 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
     _log.debug("cache: %s", job.cache)
     _write(job, outcome)
     report = replace(report, warnings=(*told, *report.warnings), events=tuple(listener.events))
-    return replace(report, comparison=_compared(options)) if options.details else report
+    if not options.details:
+        return report
+    return replace(report, comparison=_compared(options), details=find_details(job, sites, outcome))
 
 
 def _compared(options: QuantizeOptions) -> Comparison | None:

@@ -37,20 +37,22 @@ class LogLine:
 
     Attributes:
         text: the message.
-        line: the line of the original's quantization.cpp that prints it, for scripts that look for it; 0 for a message
-            that the original does not have.
+        line: the line of the original's source that prints it, for scripts that look for it; 0 for a message that the
+            original does not have.
         severity: I or W.
+        file: that source.
     """
 
     text: str
     line: int = 0
     severity: str = "I"
+    file: str = ORIGINAL
 
 
 def glog_line(line: LogLine, now: datetime | None = None) -> str:
     """A line as glog prints it: severity, month and day, time, process, place, message."""
     now = now or datetime.now()
-    place = f"{ORIGINAL}:{line.line}" if line.line else f"{OURS}:1"
+    place = f"{line.file}:{line.line}" if line.line else f"{OURS}:1"
     return f"{line.severity}{now:%m%d %H:%M:%S.%f} {os.getpid():5d} {place}] {line.text}"
 
 
@@ -75,7 +77,7 @@ def event_lines(event: Event) -> Iterator[LogLine]:
         case PassDone(_, loss, outputs):
             yield LogLine(f"Loss: {number(loss)}", 141)
             for output in outputs:
-                yield from (LogLine(message, 153) for message in _means(output))
+                yield from (LogLine(message, 153) for message in output_texts(output))
         case LengthsChosen(layer, inputs, outputs, params):
             text = f"Layer {layer}, integer length input={inputs}, integer length output={outputs}, "
             yield LogLine(text + f"integer length parameters={params}", 170)
@@ -106,7 +108,8 @@ def on_cpu(asked: str, reason: str) -> str:
     return f"--gpu={asked} was asked for: {reason}, everything runs on the CPU"
 
 
-def _means(output: Output) -> Iterator[str]:
+def output_texts(output: Output) -> Iterator[str]:
+    """The means of an output blob, each with its share of the loss."""
     for value in output.values:
         text = f"{output.blob} = {number(value)}"
         if output.loss_weight:

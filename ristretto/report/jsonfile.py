@@ -13,6 +13,8 @@ from ristretto.decide.plan_file import layer_to_json
 from ristretto.decide.ranges_file import fitted_to_json, layer_ranges_to_json
 from ristretto.decide.search import Ladder, Trial
 from ristretto.report.comparison import Comparison, comparison_to_json
+from ristretto.report.details import NetDetails, net_to_json
+from ristretto.report.details import layer_to_json as details_to_json
 from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
 from ristretto.report.record import record_to_json
@@ -55,6 +57,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
         **({"steps": [{"name": s.name, "sqnr_db": finite(s.sqnr_db)} for s in report.steps]} if report.steps else {}),
         **({} if report.paired is None else {"paired": _paired(report.paired)}),
         **({} if report.comparison is None else {"comparison": _comparison(report.comparison)}),
+        **({} if report.details is None else net_to_json(report.details)),
         "drop_pct": finite(100 * (report.baseline.score - report.combined.score)),
         "margin_met": report.margin_met,
         "warnings": list(report.warnings),
@@ -65,6 +68,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
                 "group": layer.group,
                 **layer_to_json(report.plan.layers[name]),
                 **_layer(layer),
+                **_details(report.details, name),
             }
             for name, layer in report.layers.items()
             if name in report.plan.layers
@@ -171,6 +175,10 @@ def _trial(trial: Trial) -> dict[str, Any]:
     """A width and its score; the images that it was estimated on, if those are not all."""
     images = {} if trial.images is None else {"images": trial.images}
     return {"bw": trial.bw, "score": finite(trial.score), **images}
+
+
+def _details(details: NetDetails | None, name: str) -> dict[str, Any]:
+    return {} if details is None or name not in details.layers else details_to_json(details.layers[name])
 
 
 def _layer(layer: LayerReport) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ristretto.decide.mixed import MixedSearch
 from ristretto.decide.plan import QuantPlan
 from ristretto.decide.search import Ladder
 from ristretto.report.comparison import Comparison
+from ristretto.report.details import NetDetails
 from ristretto.report.events import Event
 from ristretto.report.integer import IntegerLayer
 
@@ -110,6 +111,7 @@ class Report:
         mixed: the search for a width of every layer, where it was asked for.
         steps: what each rule and treatment brought, where that was asked for.
         comparison: where along the net the error arises, where that was asked for.
+        details: how the values of quantized layers are spread and what their weights take, where that was asked for.
         events: what was told while the job ran.
     """
 
@@ -128,6 +130,7 @@ class Report:
     mixed: MixedSearch | None = None
     steps: tuple[Step, ...] = ()
     comparison: Comparison | None = None
+    details: NetDetails | None = None
     events: tuple[Event, ...] = field(default=(), compare=False, repr=False)
 
 

@@ -222,7 +222,7 @@ def test_demo(capsys: Capture, tmp_path: Path) -> None:
     outcome = ristretto(capsys, "demo", "--output", tmp_path / "d")
     assert outcome.status == 0, outcome.err
     written = {path.name for path in (tmp_path / "d").iterdir()}
-    assert written == {"quantized.prototxt", "deploy_quantized.prototxt", "report.json"}
+    assert written == {"quantized.prototxt", "deploy_quantized.prototxt", "report.json", "report.html"}
 
 
 @pytest.mark.parametrize("style", ["-{0}={1}", "--{0}={1}", "-{0} {1}", "--{0} {1}"])

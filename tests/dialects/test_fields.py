@@ -231,7 +231,6 @@ def test_lrn_has_a_quantized_type_for_minifloat_alone(formats: LayerFormats, kin
         (LayerFormats(bias=ChannelFixedPoint(8, (1,))), "a fractional length for each channel: only for weights"),
         (LayerFormats(output=PowerOfTwo(0, 1)), "powers of two: only for weights, not for 'out'"),
         (LayerFormats(params=DynamicFixedPoint(8, 3, False)), "'params' without a sign bit cannot be said"),
-        (LayerFormats(FULL, in_place=False), 'a layer of this type rounds its bottoms in place; leave "in_place" out'),
         (LayerFormats(FULL, rounding=Rounding.TRUNCATE), "rounding truncate is no field of a layer; a prototxt knows"),
     ],
 )

@@ -1,0 +1,1 @@
+"""Quantized nets for others: files that hardware generators and other runtimes read (``targets`` lists them)."""

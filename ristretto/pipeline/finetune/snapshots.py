@@ -1,0 +1,179 @@
+"""Snapshots of a training: Caffe's two files, and beside them what Caffe has no field for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ristretto.atomic import atomic_write_bytes, atomic_write_text
+from ristretto.caffe.solver import SolverConfig
+from ristretto.caffe.solver_state import (
+    SolverState,
+    read_solver_state,
+    write_caffemodel_hdf5,
+    write_solver_state,
+)
+from ristretto.caffe.weights import write_caffemodel
+from ristretto.decide.plan import QuantPlan
+from ristretto.dialects.prototxt import write_plan
+from ristretto.errors import UsageError, WeightsError
+from ristretto.finetune.rates import current_step
+from ristretto.pipeline.finetune.opened import Opened
+from ristretto.report.training import NetTested, SnapshotWritten, score_from_json, score_to_json
+
+_STATES = (".solverstate", ".solverstate.h5")
+
+
+@dataclass
+class History:
+    """What a training has come through, from iteration ``first`` on.
+
+    Attributes:
+        first: the iteration of the first loss.
+        losses, rates: of each iteration.
+        tests: the scores.
+        options: the flags that decide its course.
+    """
+
+    first: int = 0
+    losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    tests: list[NetTested] = field(default_factory=list)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def tested(self, iteration: int, number: int) -> bool:
+        """Whether a net was scored at an iteration."""
+        return any((test.iteration, test.number) == (iteration, number) for test in self.tests)
+
+
+def last_snapshot(solver: SolverConfig) -> Path | None:
+    """The snapshot of the solver's prefix that is furthest on, or None."""
+    prefix = Path(solver.snapshot_prefix)
+    pattern = re.compile(re.escape(prefix.name) + r"_iter_(\d+)\.solverstate(\.h5)?")
+    found = [
+        (int(match[1]), path)
+        for path in (prefix.parent.iterdir() if prefix.parent.is_dir() else ())
+        if (match := pattern.fullmatch(path.name))
+    ]
+    return max(found)[1] if found else None
+
+
+def open_snapshot(path: Path) -> tuple[SolverState, Path]:
+    """A snapshot, and the weights file that goes with it: where it says, or beside it.
+
+    Raises:
+        RistrettoError: one of them cannot be read.
+    """
+    state = read_solver_state(path)
+    named = Path(state.learned_net)
+    beside = path.with_name(named.name)
+    if not named.exists() and not beside.exists():
+        what = f"the snapshot's weights '{named}' are not there"
+        raise WeightsError(what, file=str(path), cure=f"put them beside it, as {beside.name}")
+    # Beside it, if both are there: a snapshot that was copied belongs to the copy.
+    return state, beside if beside.exists() else named
+
+
+def restore(opened: Opened, state: SolverState, path: Path, options: Mapping[str, str]) -> tuple[History, list[str]]:
+    """Take up a snapshot, and what has happened before it.
+
+    Returns:
+        the history, and warnings.
+
+    Raises:
+        WeightsError: it is none of this net and solver.
+    """
+    unfit = opened.trainer.restore(state.iteration, state.history)
+    if unfit:
+        cure = "go on with the net and the solver type that it was made with"
+        raise WeightsError(f"the snapshot does not fit: {unfit}", file=str(path), cure=cure)
+    data = _read_beside(_beside(path), state.iteration)
+    if data is None:
+        warnings = []
+        if opened.thresholds is not None:
+            warnings.append("the snapshot has no learned formats: they are learned from those of the prototxt on")
+        return History(state.iteration, options=options), warnings
+    warnings = [
+        f"the snapshot was made with {name} {data['options'].get(name)}, training goes on with {value}"
+        for name, value in options.items()
+        if data["options"].get(name) != value
+    ]
+    history = History(
+        int(data["first"]),
+        [float(loss) for loss in data["losses"]],
+        [float(rate) for rate in data["rates"]],
+        [score_from_json(test) for test in data["tests"]],
+        options,
+    )
+    if opened.thresholds is not None and not opened.thresholds.restore(data.get("thresholds", {})):
+        warnings.append("the snapshot has no formats of these layers: they are learned from those of the prototxt on")
+    return history, warnings
+
+
+def _beside(state: Path) -> Path:
+    name = state.name.removesuffix(".h5").removesuffix(".solverstate")
+    return state.with_name(f"{name}.training.json")
+
+
+def _read_beside(path: Path, iteration: int) -> dict[str, Any] | None:
+    """What was written beside a snapshot; None where there is nothing, as with Caffe's own."""
+    if not path.exists():
+        return None
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fits = data["iteration"] == iteration and len(data["losses"]) == iteration - data["first"]
+        if fits and isinstance(data["options"], dict) and isinstance(data["tests"], list):
+            return data
+        reason = "it belongs to another snapshot"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__} {error}"
+    cure = "remove it: the snapshot alone is enough to go on"
+    raise UsageError(f"damaged: {reason}", file=str(path), cure=cure)
+
+
+def write_snapshot(opened: Opened, history: History) -> SnapshotWritten:
+    """Write a snapshot. The state comes last: where there is one, all that belongs to it is there and whole.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    solver, trainer = opened.solver, opened.trainer
+    stem = f"{solver.snapshot_prefix}_iter_{trainer.iteration}"
+    suffix = ".h5" if solver.hdf5 else ""
+    weights, state = f"{stem}.caffemodel{suffix}", f"{stem}.solverstate{suffix}"
+    if solver.hdf5:
+        write_caffemodel_hdf5(Path(weights), [layer for layer in opened.weights().layers if layer.blobs])
+    else:
+        write_caffemodel(Path(weights), opened.net.name, opened.weights().layers)
+    prototxt = ""
+    if opened.thresholds is not None:
+        prototxt = f"{stem}.prototxt"
+        atomic_write_bytes(Path(prototxt), write_plan(opened.document, QuantPlan(opened.formats())).to_bytes())
+    _write_beside(_beside(Path(state)), opened, history)
+    step = current_step(solver.rate, max(trainer.iteration - 1, 0))
+    arrays: Sequence[Any] = trainer.arrays()
+    write_solver_state(Path(state), SolverState(trainer.iteration, weights, step, tuple(arrays)), hdf5=solver.hdf5)
+    return SnapshotWritten(trainer.iteration, weights, state, solver.hdf5, prototxt)
+
+
+def _write_beside(path: Path, opened: Opened, history: History) -> None:
+    data = {
+        "schema": 1,
+        "iteration": opened.trainer.iteration,
+        "options": dict(history.options),
+        "first": history.first,
+        "losses": history.losses,
+        "rates": history.rates,
+        "tests": [score_to_json(test) for test in history.tests],
+        **({} if opened.thresholds is None else {"thresholds": opened.thresholds.state()}),
+    }
+    atomic_write_text(path, json.dumps(data) + "\n")
+
+
+def snapshot_files(solver: SolverConfig) -> tuple[Path, ...]:
+    """A file of each folder that snapshots are written to: to find out beforehand whether that is possible."""
+    return (Path(f"{solver.snapshot_prefix}_iter_{solver.max_iter}{_STATES[solver.hdf5]}"),)
