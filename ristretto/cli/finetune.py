@@ -85,6 +85,9 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
     \b
     Example:
       ristretto finetune --solver solver.prototxt --weights net.caffemodel --plot loss.svg
+
+    \b
+    Then:
       ristretto test --model quantized.prototxt --weights PREFIX_iter_1000.caffemodel
     """
     from ristretto.atomic import atomic_write_text, check_outputs

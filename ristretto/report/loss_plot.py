@@ -51,7 +51,8 @@ class _Axis:
     """A scale from numbers to pixels."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.high = low, high if high > low else low + 1.0
+        wide = high - low > 1e-9 * max(abs(low), abs(high), 1e-9)  # less than that has no round numbers inside
+        self.low, self.high = low, high if wide else low + max(1.0, abs(low))
         self.start, self.end = start, end
 
     @classmethod
