@@ -155,7 +155,7 @@ def apply(
     formats: Formats,
     output: PathLike,
     *,
-    dialect: Literal["extended", "original"] = "extended",
+    dialect: Literal["extended", "original", "chaidnn", "intel", "accdnn"] = "extended",
     plugins: Paths = (),
 ) -> Applied:
     """Write number formats into any prototxt; nothing else in it changes.
@@ -164,7 +164,7 @@ def apply(
         model: the prototxt, such as the deploy net.
         formats: a report or its file, a file of formats (docs/report.md), or formats by layer name (``Net.formats``).
         output: where to write the new prototxt.
-        dialect: the reader it is written for; "original" keeps to what the C++ tool knows.
+        dialect: the reader it is written for (docs/dialects.md); "original" keeps to what the C++ tool knows.
         plugins: modules that teach layer types (docs/plugins.md).
 
     Returns:

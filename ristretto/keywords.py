@@ -34,6 +34,8 @@ class NetKeywords(TypedDict, total=False):
     accumulator: Accumulator
     workers: int
     scheduler: str
+    dialect: Literal["auto", "original", "extended", "chaidnn", "intel", "accdnn"]
+    nearest: bool
 
 
 class ConvertKeywords(TypedDict, total=False):
@@ -62,7 +64,7 @@ class QuantizeKeywords(TypedDict, total=False):
     fast: bool
     fast_error: float
     preset: Literal["recommended", "original"]
-    dialect: Literal["extended", "original"]
+    dialect: Literal["extended", "original", "chaidnn", "intel", "accdnn"]
     bw_conv_params: int | None
     bw_fc_params: int | None
     bw_activations: int | None

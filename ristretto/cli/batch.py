@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ristretto.cli.options import PATH
-from ristretto.cli.output import current_output, is_terminal
+from ristretto.cli.options import OUTPUT_PATH, PATH
+from ristretto.cli.output import current_output
 from ristretto.cli.sections import SectionCommand, section
 from ristretto.errors import UsageError
 
 if TYPE_CHECKING:
     from ristretto.cli.jobs_run import Done
+    from ristretto.cli.jobs_table import Line
 
 EXIT_INTERRUPTED, EXIT_MARGIN_MISSED, EXIT_MISTAKE, EXIT_FAULT = 130, 3, 2, 1
 
@@ -31,7 +27,7 @@ EXIT_INTERRUPTED, EXIT_MARGIN_MISSED, EXIT_MISTAKE, EXIT_FAULT = 130, 3, 2, 1
     click.option(
         "--output", type=PATH, default=Path("batch"), show_default=True, help="The folder for all that jobs write."
     ),
-    click.option("--csv", "csv_path", type=PATH, help="The summary as CSV.  [default: OUTPUT/summary.csv]"),
+    click.option("--csv", "csv_path", type=OUTPUT_PATH, help="The summary as CSV.  [default: OUTPUT/summary.csv]"),
 )
 @section(
     "How",
@@ -73,130 +69,52 @@ def batch(
 
     Exit status: 0 all done; 1 or 2 if a job failed, by our fault or a mistake; 3 with --strict if a margin was missed.
     """
+    from ristretto.atomic import check_outputs
     from ristretto.cli.jobs_file import COMMANDS, read_jobs
     from ristretto.cli.jobs_run import Batch, shell_line
+    from ristretto.cli.jobs_table import line_of, print_summary, write_summary
     from ristretto.cli.main import cli
 
     context = click.get_current_context()
     commands = {name: command for name in COMMANDS if (command := cli.get_command(context, name)) is not None}
-    asked = read_jobs(jobs, commands)
+    asked = read_jobs(jobs, commands, output, {"quantize": _check_quantize})
     if dry_run:
         for job in asked.jobs:
-            click.echo(shell_line(job, output / job.name, asked.root))
+            click.echo(shell_line(job, asked.root))
         return 0
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{output}: cannot make the folder: {error.strerror}", cure="give another --output") from error
+    as_csv, as_json = csv_path or output / "summary.csv", output / "summary.json"
+    check_outputs([as_csv, as_json], [jobs])
     runner = Batch(asked.jobs, asked.root, output, force, stop_on_error, _teller())
 
+    lines: dict[str, Line] = {}
+
     def finished(done: Sequence[Done]) -> None:
-        _write(output, csv_path or output / "summary.csv", [line_of(each) for each in done])
+        for each in done:
+            if each.job.name not in lines:
+                lines[each.job.name] = line_of(each)
+        write_summary([lines[each.job.name] for each in done], as_csv, as_json)
 
     try:
         results = runner.run(at_a_time, finished)
     except KeyboardInterrupt:
         click.echo("interrupted; the same command goes on with what is not done", err=True)
         return EXIT_INTERRUPTED
-    lines = [line_of(each) for each in results]
-    _print(lines)
-    return _status(results, lines, strict)
+    shown = [lines[each.job.name] for each in results]
+    print_summary(shown)
+    return _status(results, shown, strict)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One job in the summary; scores as they are, the drop in percent points."""
+def _check_quantize(flags: Mapping[str, Any]) -> None:
+    """Refuse flags of ``quantize`` that contradict each other, as it would do itself."""
+    from ristretto.cli.quantize import quantize_options
+    from ristretto.pipeline.options import check_wishes
 
-    name: str
-    command: str
-    status: str
-    net: str = ""
-    float_score: float | None = None
-    score: float | None = None
-    drop_pct: float | None = None
-    margin_met: bool | None = None
-    widths: str = ""
-    seconds: float = 0.0
-    message: str = ""
-
-
-_HEADS = {
-    "name": "job", "net": "net", "float_score": "float", "score": "score", "drop_pct": "drop, points",
-    "margin_met": "margin held", "widths": "bits", "seconds": "s", "status": "",
-}  # fmt: skip
-
-
-def line_of(done: Done) -> Line:
-    """What the summary says of a job: its report's figures."""
-    from ristretto.cli.jobs_run import read_json
-
-    status = ("unchanged" if done.kept else "done") if done.good else ("failed" if done.status else "not run")
-    line = Line(done.job.name, done.job.command, status, seconds=round(done.seconds, 1), message=done.message)
-    report = read_json(done.folder / "report.json") if done.good else None
-    if not isinstance(report, dict):
-        return line
-    facts: dict[str, Any] = {"net": report.get("net", "")}
-    if done.job.command == "test":
-        facts["score"] = report.get("score")
-    else:
-        facts |= {
-            "float_score": report["baseline"]["score"],
-            "score": report["combined"]["score"],
-            "drop_pct": report["drop_pct"],
-            "margin_met": report["margin_met"],
-            "widths": _widths(report),
-        }
-    return Line(**{**asdict(line), **facts})
-
-
-def _widths(report: dict[str, Any]) -> str:
-    """The widths chosen, group by group."""
-    mixed = report.get("mixed")
-    if isinstance(mixed, dict) and mixed.get("chosen") is not None:
-        return f"mean {mixed['path'][mixed['chosen']]['cost']:.3g}"
-    return ", ".join(f"{group} {ladder['chosen']}" for group, ladder in report.get("ladders", {}).items())
-
-
-def _write(output: Path, csv_path: Path, lines: Sequence[Line]) -> None:
-    from ristretto.atomic import atomic_write_text
-
-    table = io.StringIO()
-    writer = csv.DictWriter(table, fieldnames=list(Line.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    rows = [asdict(line) for line in lines]
-    writer.writerows([{key: "" if value is None else value for key, value in row.items()} for row in rows])
-    atomic_write_text(csv_path, table.getvalue())
-    atomic_write_text(output / "summary.json", json.dumps({"schema": 1, "jobs": rows}, indent=1) + "\n")
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print(lines: Sequence[Line]) -> None:
-    """The table on stdout: drawn in a terminal, columns of plain text elsewhere; then what failed, and why."""
-    rows = [[_cell(getattr(line, key)) for key in _HEADS] for line in lines]
-    if is_terminal(sys.stdout):
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*_HEADS.values())
-        for line, row in zip(lines, rows, strict=True):
-            bad = line.status == "failed" or line.margin_met is False
-            table.add_row(*row, style="red" if bad else "")
-        Console().print(table)
-    else:
-        texts = [list(_HEADS.values()), *rows]
-        sizes = [max(len(row[column]) for row in texts) for column in range(len(_HEADS))]
-        for row in texts:
-            click.echo("  ".join(text.ljust(size) for text, size in zip(row, sizes, strict=True)).rstrip())
-    for line in lines:
-        if line.message:
-            click.echo(f"{line.name}: {line.message}")
+    wishes = {name: value for name, value in flags.items() if name not in ("report", "strict")}
+    check_wishes(quantize_options(wishes, flags["report"]))
 
 
 def _teller() -> Callable[[str], None]:

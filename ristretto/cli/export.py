@@ -11,6 +11,7 @@ from ristretto.cli.options import (
     PATH,
     ListType,
     data_root,
+    dialect_read,
     inputs,
     model,
     optional_weights,
@@ -64,6 +65,7 @@ def _targets() -> str:
 )
 @state
 @seed
+@dialect_read
 @plugins
 def export(rounding: str, accumulator_bits: int, overflow: str, images: int | None, **flags: Any) -> int:
     """Write a quantized net for hardware and other runtimes.

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,12 +17,16 @@ from threading import Lock
 from typing import Any
 
 from ristretto.atomic import atomic_write_text
-from ristretto.cli.jobs_file import Job, placed_flags
+from ristretto.cli.jobs_flags import Job
+from ristretto.errors import RistrettoError
 from ristretto.version import VERSION
 
 STATE = "job.json"
 
-EXIT_MARGIN_MISSED = 3
+EXIT_MISTAKE, EXIT_MARGIN_MISSED = 2, 3
+
+SECONDS_BETWEEN_SUMMARIES = 1.0
+"""Thousands of jobs that were done before are told in no time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +35,17 @@ class Done:
 
     Attributes:
         job: the job.
-        folder: where its files are.
+        report: its report, which is read only if the job is good.
         status: the exit status of its command; negative if a signal ended it, None if it did not run.
         seconds: how long it took.
         message: what it said of its failure.
-        kept: whether it had been done before.
     """
 
     job: Job
-    folder: Path
+    report: Path
     status: int | None
     seconds: float = 0.0
     message: str = ""
-    kept: bool = False
 
     @property
     def good(self) -> bool:
@@ -51,16 +53,18 @@ class Done:
         return self.status in (0, EXIT_MARGIN_MISSED)
 
 
-def command_line(job: Job, folder: Path) -> list[str]:
+def command_line(job: Job) -> list[str]:
     """The words after ``ristretto`` that run a job."""
-    placed = [word for pair in placed_flags(job.command, folder.resolve()) for word in pair]
-    return [job.command, *job.arguments, *placed]
+    return [job.command, *job.arguments, *job.placed]
 
 
-def shell_line(job: Job, folder: Path, root: Path) -> str:
-    """The same for a shell."""
-    line = shlex.join(["ristretto", *command_line(job, folder)])
-    return line if root.resolve() == Path.cwd() else f"(cd {shlex.quote(str(root))} && {line})"
+def shell_line(job: Job, root: Path) -> str:
+    """The same for a shell, in the folder that the batch is in."""
+    folders = sorted({str((root / path).parent) for path in job.outputs})
+    line = shlex.join(["ristretto", *command_line(job)])
+    if root.resolve() != Path.cwd():
+        line = f"(cd {shlex.quote(str(root))} && {line})"
+    return f"mkdir -p {shlex.join(folders)} && {line}"
 
 
 @dataclass
@@ -91,12 +95,13 @@ class Batch:
 
         Args:
             at_a_time: how many at most.
-            finished: is given, after each job, what became of all so far, in the order of the file.
+            finished: is given, again and again and at the end, what became of all so far, in the order of the file.
 
         Raises:
             KeyboardInterrupt: the user stopped it; no command is left running.
         """
         results: dict[int, Done] = {}
+        told = 0.0
         with ThreadPoolExecutor(at_a_time) as pool:
             waiting: dict[Future[Done], int] = {
                 pool.submit(self._one, job): number for number, job in enumerate(self.jobs)
@@ -105,38 +110,44 @@ class Batch:
                 while waiting:
                     done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                     for future in done:
-                        number = waiting.pop(future)
-                        results[number] = future.result()
+                        results[waiting.pop(future)] = future.result()
+                    if done and time.monotonic() > told + SECONDS_BETWEEN_SUMMARIES:
                         finished([results[key] for key in sorted(results)])
+                        told = time.monotonic()
             except BaseException:
                 self._stop()
                 raise
+            finally:
+                finished([results[key] for key in sorted(results)])
         return [results[key] for key in sorted(results)]
 
-    def folder(self, job: Job) -> Path:
-        """Where the files of a job go."""
-        return self.output / job.name
-
     def _one(self, job: Job) -> Done:
-        folder = self.folder(job)
-        if not self.force:
-            kept = self._kept(job, folder)
-            if kept is not None:
-                self.tell(f"{job.name}: was done before")
-                return kept
+        report = self.root / job.report
+        try:
+            return self._kept(job, report) or self._run(job, report)
+        except (OSError, RistrettoError) as error:  # a full disk, a folder that is a file
+            what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            self._stopped |= self.stop_on_error
+            self.tell(f"{job.name}: failed")
+            return Done(job, report, EXIT_MISTAKE, message=what)
+
+    def _run(self, job: Job, report: Path) -> Done:
         if self._stopped:
-            return Done(job, folder, None, message="not run")
+            return Done(job, report, None, message="not run")
         self.tell(f"{job.name}: runs")
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            (folder / STATE).unlink()
-        facts = self._facts(job, folder)
+        folder = self.output / job.name
+        for place in {folder, *((self.root / path).parent for path in job.outputs)}:
+            place.mkdir(parents=True, exist_ok=True)
+        (folder / STATE).unlink(missing_ok=True)
+        before = self._found(job.inputs)
         start = time.perf_counter()
-        status, said = self._ran(command_line(job, folder), folder / "log.txt")
-        done = Done(job, folder, status, time.perf_counter() - start, "" if status in (0, 3) else said)
+        status, said = self._ran(command_line(job), folder / "log.txt")
+        done = Done(job, report, status, time.perf_counter() - start, "" if status in (0, 3) else said)
         self._stopped |= self.stop_on_error and not done.good
         if done.good:
-            state = {**facts, "status": status, "seconds": round(done.seconds, 3)}
+            # What the file does not name, such as the LMDB of a data layer, the report tells.
+            inputs = self._found(_named_inputs(read_json(report))) | before
+            state = {**_wishes(job), "inputs": inputs, "status": status, "seconds": round(done.seconds, 3)}
             atomic_write_text(folder / STATE, json.dumps(state, indent=1) + "\n")
         self.tell(f"{job.name}: {'done' if done.good else 'failed'} after {done.seconds:.1f} s")
         return done
@@ -147,11 +158,11 @@ class Batch:
             with self._lock:
                 if self._stopped:
                     return -signal.SIGINT, "not run"
-                # Ctrl-C reaches this process alone, which passes it on.
+                # Ctrl-C reaches this process alone, which passes it on; the pipe ends with this process.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "ristretto", *words],
+                    [sys.executable, "-m", "ristretto.cli.job_child", *words],
                     cwd=self.root,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,
                     stdout=errors,
                     stderr=errors,
                     text=True,
@@ -161,6 +172,8 @@ class Batch:
             status = process.wait()
             with self._lock:
                 self._running.discard(process)
+            if process.stdin is not None:
+                process.stdin.close()
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
         said = next((line for line in reversed(lines) if line.startswith("ristretto: ")), "")
         if status < 0:
@@ -172,35 +185,48 @@ class Batch:
         with self._lock:
             self._stopped = True
             running = list(self._running)
-        for process in running:
-            process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + 10
-        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for process in running:
-            process.kill()
+        try:
+            for process in running:
+                process.send_signal(signal.SIGINT)
+            deadline = time.monotonic() + 10
+            while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:  # also when Ctrl-C is pressed again
+            for process in running:
+                process.kill()
 
-    def _kept(self, job: Job, folder: Path) -> Done | None:
+    def _kept(self, job: Job, report: Path) -> Done | None:
         """What became of a job before, if nothing that it depends on has changed since."""
-        state = read_json(folder / STATE)
-        if not isinstance(state, dict) or any(not path.is_file() for path in self._outputs(job, folder)):
+        state = None if self.force else read_json(self.output / job.name / STATE)
+        if not isinstance(state, dict) or not all((self.root / path).is_file() for path in job.outputs):
             return None
-        facts = json.loads(json.dumps(self._facts(job, folder)))
-        if any(state.get(key) != value for key, value in facts.items()):
+        wishes = json.loads(json.dumps(_wishes(job)))
+        if any(state.get(key) != value for key, value in wishes.items()):
             return None
-        return Done(job, folder, int(state["status"]), float(state["seconds"]), kept=True)
+        before = state.get("inputs", {})
+        if self._found(map(Path, {*before, *map(str, job.inputs)})) != before:
+            return None
+        self.tell(f"{job.name}: was done before")
+        return Done(job, report, int(state["status"]), float(state["seconds"]))
 
-    def _outputs(self, job: Job, folder: Path) -> list[Path]:
-        return [Path(path) for _, path in placed_flags(job.command, folder)]
-
-    def _facts(self, job: Job, folder: Path) -> dict[str, Any]:
-        """All that the result of a job follows from, as far as it can be seen from outside."""
-        files = {}
-        for path in job.inputs:
+    def _found(self, paths: Iterable[Path]) -> dict[str, list[int]]:
+        """The size and time of each file that is there."""
+        found = {}
+        for path in paths:
             with suppress(OSError):
-                found = (self.root / path).stat()
-                files[str(path)] = [found.st_size, found.st_mtime_ns]
-        return {"tool": VERSION, "arguments": list(job.arguments), "command": job.command, "inputs": files}
+                facts = (self.root / path).stat()
+                found[str(path)] = [facts.st_size, facts.st_mtime_ns]
+        return found
+
+
+def _wishes(job: Job) -> dict[str, Any]:
+    return {"tool": VERSION, "command": job.command, "arguments": list(job.arguments)}
+
+
+def _named_inputs(report: Any) -> list[Path]:
+    """The files that a report says it was made from."""
+    provenance = report.get("provenance") if isinstance(report, dict) else None
+    return [Path(file["path"]) for file in provenance["files"]] if isinstance(provenance, dict) else []
 
 
 def read_json(path: Path) -> Any:

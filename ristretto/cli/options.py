@@ -14,6 +14,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
+class OutputPath(click.Path):
+    """A file to be written: ``ristretto batch`` tells it from one that is read."""
+
+
+OUTPUT_PATH = OutputPath(path_type=Path)
+
+
 class IterationsType(click.ParamType[Any]):
     """A number of batches, or "all"."""
 
@@ -143,7 +150,7 @@ plugins = click.option(
     metavar="MODULE|FILE.py",
     help="Code that teaches layer types, see docs/plugins.md; may be repeated.",
 )
-report = click.option("--report", type=PATH, metavar="OUT.json", help="Write the report as JSON.")
+report = click.option("--report", type=OUTPUT_PATH, metavar="OUT.json", help="Write the report as JSON.")
 
 
 def batches_asked(iterations: int | str | None, inputs: Path | None) -> int | None:

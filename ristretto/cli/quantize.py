@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ristretto.cli.options import (
+    DIALECTS,
+    OUTPUT_PATH,
     PATH,
     ListType,
     batches_asked,
@@ -29,6 +31,9 @@ from ristretto.cli.options import (
 )
 from ristretto.cli.sections import SectionCommand, section
 from ristretto.errors import UsageError
+
+if TYPE_CHECKING:
+    from ristretto.pipeline.options import QuantizeOptions
 
 EXIT_MARGIN_MISSED = 3
 
@@ -54,7 +59,7 @@ class BiasType(click.ParamType[Any]):
     "The job",
     model,
     weights,
-    click.option("--model_quantized", type=PATH, required=True, help="Where to write the quantized prototxt."),
+    click.option("--model_quantized", type=OUTPUT_PATH, required=True, help="Where to write the quantized prototxt."),
     click.option(
         "--trimming_mode",
         type=click.Choice(["dynamic_fixed_point", "minifloat", "integer_power_of_2_weights"]),
@@ -164,7 +169,7 @@ class BiasType(click.ParamType[Any]):
     "New weights (all need --weights_quantized)",
     click.option(
         "--weights_quantized",
-        type=PATH,
+        type=OUTPUT_PATH,
         metavar="OUT.caffemodel",
         help="Where to write the weights that belong to the result, in float.",
     ),
@@ -255,19 +260,20 @@ class BiasType(click.ParamType[Any]):
         help="With that rule: the percentage of values that do not saturate.",
     ),
     click.option("--ranges", type=PATH, metavar="FILE.json", help="Take the ranges of a file or a report."),
-    click.option("--save_ranges", type=PATH, metavar="FILE.json", help="Write the ranges, for later jobs."),
+    click.option("--save_ranges", type=OUTPUT_PATH, metavar="FILE.json", help="Write the ranges, for later jobs."),
 )
 @section(
     "Output",
     report,
-    click.option("--html", type=PATH, metavar="OUT.html", help="Write the report as a page for a browser."),
+    click.option("--html", type=OUTPUT_PATH, metavar="OUT.html", help="Write the report as a page for a browser."),
     click.option("--also", multiple=True, metavar="IN=OUT", help="Write the same formats into another prototxt."),
     click.option(
         "--dialect",
-        type=click.Choice(["extended", "original"]),
+        type=click.Choice(DIALECTS),
         default="extended",
         show_default=True,
-        help="The reader the prototxt is written for: original keeps to what the C++ tool knows.",
+        help="The reader the prototxt is written for (docs/dialects.md): original keeps to what the C++ tool knows, "
+        "the others to what theirs do.",
     ),
 )
 @section(
@@ -318,21 +324,13 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     """Run the job that the flags describe, log it, and write its report."""
     from ristretto.atomic import atomic_write_text
     from ristretto.cli.console import job_console
-    from ristretto.numerics.rounding import Rounding
-    from ristretto.pipeline.options import ALL_OTHER_LAYERS, QuantizeOptions
     from ristretto.pipeline.quantize import quantize as quantize_net
     from ristretto.report.glog import outcome
     from ristretto.report.jsonfile import dump, report_to_json
     from ristretto.version import VERSION
 
-    flags["iterations"] = batches_asked(flags["iterations"], flags.get("inputs"))
-    flags["rounding"] = Rounding(flags["rounding"])
-    flags["also"] = tuple(map(_pair, flags["also"]))
-    if flags.get("other_layers") == ("all",):
-        flags["other_layers"] = ALL_OTHER_LAYERS
-    given = {name: value for name, value in flags.items() if value is not None or name == "iterations"}
-    page: Path | None = given.get("html")
-    options = QuantizeOptions(**given, report=report_path, details=(report_path or page) is not None)
+    options = quantize_options(flags, report_path)
+    page = options.html
     with job_console() as console:
         result = quantize_net(options, console.hear)
         console.summary(result)
@@ -345,6 +343,29 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
     if options.model_quantized is not None:
         click.echo(f"{options.model_quantized}: {outcome(result)}")
     return EXIT_MARGIN_MISSED if strict and not result.margin_met else 0
+
+
+def quantize_options(flags: dict[str, Any], report_path: Path | None) -> QuantizeOptions:
+    """What the flags of the command ask for.
+
+    Raises:
+        UsageError: a value cannot be what its flag says.
+    """
+    from ristretto.numerics.rounding import Rounding
+    from ristretto.pipeline.options import ALL_OTHER_LAYERS, QuantizeOptions
+
+    asked = {
+        **flags,
+        "iterations": batches_asked(flags["iterations"], flags.get("inputs")),
+        "rounding": Rounding(flags["rounding"]),
+        "also": tuple(map(_pair, flags["also"])),
+    }
+    if asked.get("other_layers") == ("all",):
+        asked["other_layers"] = ALL_OTHER_LAYERS
+    given = {name: value for name, value in asked.items() if value is not None or name == "iterations"}
+    return QuantizeOptions(
+        **given, report=report_path, details=report_path is not None or given.get("html") is not None
+    )
 
 
 def _pair(text: str) -> tuple[Path, Path]:

@@ -55,7 +55,7 @@ def test(**flags: Any) -> int:
         check_writable(report_path)
     options = NetOptions(**simulated(flags))
     with job_console() as console:
-        result = evaluate(options, batches, blob, console.hear, script)
+        result = evaluate(options, batches, blob, console.hear, script, details=report_path is not None)
         if options.arithmetic is Arithmetic.INTEGER:
             for line in integer_lines(result.integer_layers):
                 console.text(line)

@@ -19,6 +19,8 @@ Batch = dict[str, NDArray[np.float32]]
 
 _folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
+_noted: ContextVar[list[tuple[str, Path]] | None] = ContextVar("noted", default=None)
+
 Picker = Callable[[Sequence[int]], Batch]
 """Makes a batch of the images at any places of a pass, each as it is when the pass comes to it."""
 
@@ -68,6 +70,17 @@ def relative_to(folder: Path) -> Iterator[None]:
         _folder.reset(token)
 
 
+@contextmanager
+def noting_files() -> Iterator[list[tuple[str, Path]]]:
+    """Note what the sources that are opened inside find: what it is, and where. Single images are left out."""
+    found: list[tuple[str, Path]] = []
+    token = _noted.set(found)
+    try:
+        yield found
+    finally:
+        _noted.reset(token)
+
+
 class Resolver:
     """Finds the files that a data layer names.
 
@@ -102,6 +115,9 @@ class Resolver:
             why = error.strerror or str(error)
             raise self.error(f"{what} '{source[:200]}' cannot be looked for: {why}", "correct the path") from error
         if found is not None:
+            noted = _noted.get()
+            if noted is not None and what != "the image":
+                noted.append((what.removeprefix("the "), found))
             return found
         places = " nor ".join(str(path if path.is_absolute() else Path.cwd() / path) for path in tried)
         cure = "correct the path in the prototxt"

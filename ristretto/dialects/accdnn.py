@@ -51,7 +51,8 @@ class Accdnn:
         chain = _linear(wiring)
         for number, place in enumerate(chain):
             if number >= MAX_LAYERS:
-                settlers[place.name].refuse(f"layer {number + 1} of more than {MAX_LAYERS} with weights")
+                what, cure = f"a layer with weights beside {number} others", f"it has room for {MAX_LAYERS}"
+                settlers[place.name].refuse(what, cure=cure)
             if place.name not in plan:
                 default = f"{_PLAIN.input}, weights in {_PLAIN.params}"
                 settlers[place.name].refuse(f"a layer of type '{place.kind}' in float", default)
@@ -66,7 +67,8 @@ class Accdnn:
         for place in wiring.places:
             formats, settler = plan.get(place.name), settlers[place.name]
             if place.kind not in _CHAIN | _BESIDES:
-                settler.refuse(f"a layer of type '{place.kind}'")
+                cure = "it computes chains of Convolution, InnerProduct, Pooling, ReLU, BatchNorm and Scale"
+                settler.refuse(f"a layer of type '{place.kind}'", cure=cure)
             elif place.kind not in TYPES and place.name not in ineffective:
                 _compare_plain(place, formats, settled.get(place.name), settler)
         return Settled(settled, tuple(each for settler in settlers.values() for each in settler.refusals))

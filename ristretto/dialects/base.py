@@ -14,6 +14,9 @@ from ristretto.errors import FormatError, RistrettoError
 from ristretto.numerics.formats import DynamicFixedPoint, Format
 from ristretto.numerics.layer_formats import LayerFormats
 
+NOTHING_NEAR = "there is nothing near it; choose other formats"
+"""What to do about most things that have no nearest setting."""
+
 Formats = dict[str, LayerFormats]
 """Formats by layer name."""
 
@@ -29,11 +32,13 @@ class Refusal:
         layer: of which layer.
         what: what cannot be said.
         nearest: the nearest setting that can; "" where there is none.
+        cure: what to do where there is none.
     """
 
     layer: str
     what: str
     nearest: str = ""
+    cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +88,23 @@ class DialectModule(Protocol):
 
 
 def refuse(dialect: DialectModule, refusals: tuple[Refusal, ...], nearest: bool) -> None:
-    """Raise the first refusal that stands.
+    """Raise a refusal that stands: the first that has nothing near it, else the first unless the nearest will do.
 
     Raises:
         FormatError: the layer, what cannot be said, and the nearest setting that can.
     """
-    for refusal in refusals:
-        what = f"{refusal.what} cannot be said in {dialect.title}'s dialect"
-        if not refusal.nearest:
-            raise FormatError(what, layer=refusal.layer, cure="there is nothing near it; choose other formats")
-        if not nearest:
-            more = len({each.layer for each in refusals}) - 1
-            others = f" (and of {more} more layer{'s' * (more > 1)})" if more else ""
-            cure = f"the nearest is {refusal.nearest}, --nearest takes it{others}"
-            cure += "; the extended dialect says it as it is" * (dialect.name == "original")
-            raise FormatError(what, layer=refusal.layer, cure=cure)
+    far = next((refusal for refusal in refusals if not refusal.nearest), None)
+    first = far or (refusals[0] if refusals and not nearest else None)
+    if first is None:
+        return
+    what = f"{first.what} cannot be said in {dialect.title}'s dialect"
+    if far is not None:
+        raise FormatError(what, layer=far.layer, cure=far.cure or NOTHING_NEAR)
+    more = len({refusal.layer for refusal in refusals}) - 1
+    others = f" (and for {more} more layer{'s' * (more > 1)})" if more else ""
+    cure = f"the nearest is {first.nearest}, --nearest takes it{others}"
+    cure += "; the extended dialect says it as it is" * (dialect.name == "original")
+    raise FormatError(what, layer=first.layer, cure=cure)
 
 
 def with_width(fmt: DynamicFixedPoint, bw: int) -> DynamicFixedPoint:
@@ -141,7 +148,7 @@ def grid_of_scale(view: View, field: str, scale: float, *, nearest: bool, ends: 
             near = ends / math.ldexp(1.0, fl) if ends > 1 else math.ldexp(1.0, fl)
             what = f"{field} {stated:.9g} makes a scale that is no power of two" if ends > 1 else ""
             what = what or f"{field} {stated:.9g} is no power of two"
-            raise view.error(what, cure=f"the nearest is {near:.9g}; --nearest takes it", field=field)
+            raise view.error(what, cure=f"the nearest is {near:.9g}, --nearest takes it", field=field)
     return fl
 
 

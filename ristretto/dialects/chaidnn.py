@@ -57,7 +57,8 @@ class Chaidnn:
                 continue
             if formats is None:
                 if place.kind in _NEEDED and not place.keeps_grid:
-                    settler.refuse(f"a layer of type '{place.kind}' in float")
+                    cure = "give it formats (quantize --other_layers), or fold it away (--fold)"
+                    settler.refuse(f"a layer of type '{place.kind}' in float", cure=cure)
             elif place.kind not in known:
                 settler.refuse(f"formats of a layer of type '{place.kind}'", "float")
             else:

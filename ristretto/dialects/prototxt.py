@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ristretto.caffe.edit import Edits
+from ristretto.caffe.edit import UNIT, Edits
 from ristretto.caffe.netspec import type_of
-from ristretto.caffe.textproto import Document, Message, Scalar
+from ristretto.caffe.textproto import Document, Field, Message, Scalar
 from ristretto.caffe.view import View
 from ristretto.decide.plan import QuantPlan
 from ristretto.dialects.base import Said, Settled, refuse
@@ -121,11 +121,20 @@ def _edit(edits: Edits, place: Place, said: Said) -> None:
             continue
         if current is None:
             current = old
-            edits.replace_field(old, [f"{said.field} {{", *("\0" + line for line in said.lines), "}"])
+            _replace(edits, old, said)
         else:
             edits.remove(old)
     if current is None or (current.name == said.field and not _says(current.values[0], said)):
         edits.set_message(message, said.field, list(said.lines))
+
+
+def _replace(edits: Edits, old: Field, said: Said) -> None:
+    """Put the fields of a layer where others stood, on one line if those did."""
+    opening = f"{said.field} {{"
+    if "\n" in edits.document.text[old.start : old.end]:
+        edits.replace_field(old, [opening, *(UNIT + line for line in said.lines), "}"])
+    else:
+        edits.replace(old.start, old.end, " ".join([opening, *said.lines, "}"]))
 
 
 def _says(node: Scalar | Message, said: Said) -> bool:

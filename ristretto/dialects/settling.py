@@ -23,9 +23,9 @@ class Settler:
     layer: str
     refusals: list[Refusal] = field(default_factory=list)
 
-    def refuse(self, what: str, nearest: str = "") -> None:
-        """Note something that cannot be said."""
-        self.refusals.append(Refusal(self.layer, what, nearest))
+    def refuse(self, what: str, nearest: str = "", cure: str = "") -> None:
+        """Note something that cannot be said, and the nearest setting that can, or what else to do."""
+        self.refusals.append(Refusal(self.layer, what, nearest, cure))
 
     def fixed(
         self, role: Role, fmt: Format | None, widths: Collection[int], *, signed: bool = True

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import NetSpec, Shape
 from ristretto.caffe.weights import Weights
+from ristretto.dialects.registry import Source
 from ristretto.graph.build import Simulation
 from ristretto.numerics.arithmetic import Accumulator
 from ristretto.numerics.rounding import Rounding
@@ -43,6 +44,8 @@ class ExportOptions:
         level, stages: of the state that the net is built in, beside phase TEST.
         plugins: modules that teach layer types, by name or as paths ending in .py (docs/plugins.md).
         version: of this program, for what is written.
+        dialect: the dialect of the prototxt; "auto" lets the names of its fields decide (docs/dialects.md).
+        nearest: whether scales in it that are no powers of two become the nearest.
     """
 
     model: Path
@@ -64,6 +67,8 @@ class ExportOptions:
     stages: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     version: str = ""
+    dialect: Source = "auto"
+    nearest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

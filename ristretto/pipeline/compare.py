@@ -48,7 +48,7 @@ def compare(options: NetOptions, against: Path, against_weights: tuple[Path, ...
     """
     if images < 1:
         raise UsageError("at least one image is needed to compare nets")
-    net, weights, simulation = load(options)
+    net, weights, simulation = load(replace(options, dialect="auto"))
     other, other_weights, other_simulation = load(
         replace(options, model=against, weights=against_weights or options.weights)
     )

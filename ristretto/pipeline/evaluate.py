@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.weights import Weights, read_weights
+from ristretto.data import noting_files
 from ristretto.dialects.registry import Source, plan_of
 from ristretto.errors import DataError, UsageError
 from ristretto.graph.build import Simulation
@@ -25,6 +26,7 @@ from ristretto.pipeline.feed import Batch, open_feed
 from ristretto.pipeline.given import coerce
 from ristretto.pipeline.integer import overflow_warnings
 from ristretto.pipeline.plugins import load_plugins
+from ristretto.pipeline.provenance import provenance_of
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
@@ -106,6 +108,7 @@ def evaluate(
     listener: Listener = silent,
     score_script: str | None = None,
     loaded: Loaded | None = None,
+    details: bool = False,
 ) -> Evaluation:
     """Score a net over some batches, or with ``iterations`` None over every image once.
 
@@ -116,13 +119,20 @@ def evaluate(
         listener: hears what happens.
         score_script: module:function of the user's own metric.
         loaded: what ``load`` made of the options, or the same in another simulation; None to load it now.
+        details: whether to find out what it is made from.
 
     Raises:
         RistrettoError: a user's mistake.
     """
     with on_device(options.gpu) as device, on_workers(options.workers, options.scheduler, options.gpu):
         recorder = Recorder(listener)
-        return _evaluate(options, loaded or load(options), iterations, score, recorder, score_script, device)
+        with noting_files() as noted:
+            result = _evaluate(options, loaded or load(options), iterations, score, recorder, score_script, device)
+    if not details:
+        return result
+    asked = {"iterations": iterations, "score": score, "score_script": score_script}
+    provenance = provenance_of("test", options, asked, noted, {"score": result.source_images})
+    return replace(result, provenance=provenance)
 
 
 def _evaluate(
@@ -174,7 +184,7 @@ def _evaluate(
         tuple(warnings),
         options.arithmetic.value,
         integer,
-        tuple(listener.events),
+        events=tuple(listener.events),
     )
 
 

@@ -45,6 +45,8 @@ def export(options: ExportOptions) -> Exported:
             plugins=options.plugins,
             arithmetic=Arithmetic.INTEGER,
             accumulator=options.accumulator,
+            dialect=options.dialect,
+            nearest=options.nearest,
         )
     )
     if weights is None:

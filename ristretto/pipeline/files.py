@@ -19,7 +19,8 @@ from ristretto.caffe.upgrade import (
 from ristretto.decide.plan import QuantPlan
 from ristretto.decide.plan_file import plan_from_json
 from ristretto.dialects.fields import Dialect
-from ristretto.dialects.prototxt import planned_layers, write_plan
+from ristretto.dialects.prototxt import convert_plan, planned_layers, write_plan
+from ristretto.dialects.registry import Source, detect
 from ristretto.errors import FormatError, UsageError
 from ristretto.pipeline.plugins import load_plugins
 
@@ -88,7 +89,13 @@ class Upgraded:
 
 
 def apply(
-    model: Path, formats: Path | QuantPlan, output: Path, dialect: Dialect = "extended", plugins: tuple[str, ...] = ()
+    model: Path,
+    formats: Path | QuantPlan,
+    output: Path,
+    dialect: Dialect = "extended",
+    plugins: tuple[str, ...] = (),
+    *,
+    nearest: bool = False,
 ) -> Applied:
     """Write chosen formats into any prototxt; nothing but the planned layers changes.
 
@@ -98,6 +105,7 @@ def apply(
         output: where to write the new prototxt.
         dialect: the reader that it is written for.
         plugins: modules that teach layer types (docs/plugins.md).
+        nearest: whether to write the nearest setting where the dialect cannot say one.
 
     Raises:
         RistrettoError: a user's mistake.
@@ -112,9 +120,61 @@ def apply(
     if plan.layers and not present:
         cure = "are the formats those of this net?"
         raise FormatError("none of the layers of the formats file is in this prototxt", file=str(model), cure=cure)
-    atomic_write_bytes(output, write_plan(document, plan, dialect).to_bytes())
+    atomic_write_bytes(output, write_plan(document, plan, dialect, nearest=nearest).to_bytes())
     layers = tuple(name for name in plan.layers if name in present)
     return Applied(layers, tuple(name for name in plan.layers if name not in present))
+
+
+@dataclass(frozen=True, slots=True)
+class Redone:
+    """A quantized prototxt in another dialect.
+
+    Attributes:
+        source: the dialect that it was in.
+        layers: how many layers have formats.
+        changes: what the new dialect cannot say, and what it became, in words.
+    """
+
+    source: Dialect
+    layers: int
+    changes: tuple[str, ...]
+
+
+def convert_dialect(
+    model: Path,
+    output: Path,
+    to: Dialect,
+    source: Source = "auto",
+    *,
+    nearest: bool = False,
+    plugins: tuple[str, ...] = (),
+) -> Redone:
+    """Write a quantized prototxt in another dialect; all that states no formats stays as it is.
+
+    Args:
+        model: the quantized prototxt.
+        output: where to write the new one.
+        to: the dialect to write.
+        source: the dialect to read; "auto" lets the names of the fields decide.
+        nearest: whether to write the nearest setting where the dialect cannot say one.
+        plugins: modules that teach layer types (docs/plugins.md).
+
+    Raises:
+        RistrettoError: a user's mistake, or something that the dialect cannot say.
+    """
+    check_outputs([output], [model])
+    load_plugins(plugins)
+    document = upgrade_net(read_prototxt(model))
+    name = detect(document) if source == "auto" else source
+    try:
+        new, plan, changes = convert_plan(document, name, to, nearest=nearest)
+    except FormatError as error:
+        raise FormatError(error.what, cure=error.cure, file=str(model), layer=error.layer) from error
+    if not plan.layers:
+        cure = f"it was read in the dialect {name}: if it is in another, say in which with --from"
+        raise FormatError("no layer of this net has number formats", file=str(model), cure=cure)
+    atomic_write_bytes(output, new.to_bytes())
+    return Redone(name, len(plan.layers), changes)
 
 
 def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> Upgraded:

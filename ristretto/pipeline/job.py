@@ -22,6 +22,8 @@ from ristretto.decide.choose import LayerRanges, integer_lengths
 from ristretto.decide.plan import Group, LayerSites, QuantPlan, group_of
 from ristretto.decide.ranges_file import ValueRanges, ranges_from_json
 from ristretto.decide.select import overridden
+from ristretto.dialects.base import NOTHING_NEAR
+from ristretto.dialects.prototxt import settle_plan
 from ristretto.errors import FormatError, NetError
 from ristretto.graph.build import Section, Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
@@ -31,7 +33,7 @@ from ristretto.pipeline.feed import Batch, Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
 from ristretto.pipeline.fit_outputs import OUTPUT_IMAGES, fitted_to_outputs
-from ristretto.pipeline.options import QuantizeOptions, Treatment
+from ristretto.pipeline.options import DIALECT_WIDTHS, NARROW, QuantizeOptions, Treatment
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.prefix import Prefix, prefix_of
 from ristretto.pipeline.runnable import runnable
@@ -98,6 +100,22 @@ class Job:
     def candidate(self, plan: QuantPlan) -> QuantPlan:
         """A plan as the user wants it: with the sites that are selected and the formats that are given."""
         return overridden(self.options.selection.restrict(plan, self.types), self.overrides)
+
+    def result(self, plan: QuantPlan) -> QuantPlan:
+        """A candidate for the result: in the nearest formats that the dialect has, so that what is scored is written.
+
+        Raises:
+            FormatError: the dialect has nothing near it.
+        """
+        plan, dialect = self.candidate(plan), self.options.dialect
+        if dialect not in DIALECT_WIDTHS:
+            return plan
+        try:
+            return settle_plan(self.document, plan, dialect)
+        except FormatError as error:
+            cure = "allow a larger --error_margin, choose widths by hand, or use --dialect extended"
+            cure = cure if error.cure == NOTHING_NEAR else error.cure
+            raise FormatError(error.what, layer=error.layer, file=self.net.file, cure=cure) from error
 
     def weights_for(self, plan: QuantPlan) -> Weights:
         """The weights to be rounded to a plan's formats."""
@@ -252,7 +270,7 @@ class Job:
                 unsigned_input=unsigned.issuperset(layer.inputs),
                 unsigned_output=unsigned.issuperset(layer.outputs),
                 readers=stored.get(layer.name, own).readers,
-                wide=stored.get(layer.name, own).wide,
+                wide=stored.get(layer.name, own).wide and self.options.dialect not in NARROW,
                 reads_as_stored=layer.name in self.sums,
                 has_params=ranges[layer.name].params.batches > 0,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -26,11 +27,23 @@ TrimmingMode = Literal["dynamic_fixed_point", "minifloat", "integer_power_of_2_w
 Preset = Literal["recommended", "original"]
 ALL_OTHER_LAYERS = tuple(sorted(OTHER_TYPES))
 Search = Literal["ladder", "mixed"]
+
+DIALECT_WIDTHS: Mapping[Dialect, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "chaidnn": ((8, 6), (8, 6)),
+    "intel": ((8,), (8,)),
+    "accdnn": ((16, 8, 4), (16, 8)),
+}
+"""The widths of weights and of activations in dialects that have few (docs/dialects.md)."""
+
+NARROW: frozenset[Dialect] = frozenset({"chaidnn", "accdnn"})
+"""Those of them in which results cannot be kept wider than that."""
 CostName = Literal["weight_bits", "activation_bits", "mac_bits"]
 RangeRule = Literal["max", "percentile", "squared_error", "output_error"]
 WeightRounding = Literal["nearest", "compensated"]
 BiasChoice = Literal["params", "accumulator"] | int
 
+OUTPUTS = ("model_quantized", "weights_quantized", "report", "html", "save_ranges")
+"""The options that say where results go, but for ``also``."""
 
 POWER_OF_TWO_ACTIVATIONS_BW = 8
 """The width of activations beside weights that are powers of two, where none is asked for."""
@@ -195,16 +208,16 @@ class QuantizeOptions:
     def scheme(self) -> Scheme:
         """How fixed point formats follow from widths."""
         bias = self.bw_bias
-        own = self.preset == "recommended" and self.dialect == "extended"
+        own = self.preset == "recommended" and self.dialect != "original"
         if bias is None:
-            bias = "accumulator" if own else "params"
+            bias = "accumulator" if own and self.dialect != "accdnn" else "params"
         return Scheme(bias, static_format(self.static), None if own else DEFAULT_FORMAT)
 
     @property
     def without_sign(self) -> bool:
         """Whether values that are never negative do without a sign bit."""
         if self.unsigned is None:
-            return self.preset == "recommended" and self.dialect == "extended"
+            return self.preset == "recommended" and self.dialect in ("extended", "intel")
         return self.unsigned
 
     @property
@@ -242,7 +255,15 @@ class QuantizeOptions:
             return tuple(range(self.min_bits, self.max_bits + 1)) if self.cost != "weight_bits" else (self.max_bits,)
         if self.bw_activations is not None:
             return (self.bw_activations,)
-        return self.ladder if self.trimming_mode == "dynamic_fixed_point" else (POWER_OF_TWO_ACTIVATIONS_BW,)
+        searched = self.ladder_of("activations")
+        return searched if self.trimming_mode == "dynamic_fixed_point" else (POWER_OF_TWO_ACTIVATIONS_BW,)
+
+    def ladder_of(self, group: str) -> tuple[int, ...]:
+        """The widths that are searched for a group: those of the ladder that the dialect has."""
+        if self.dialect not in DIALECT_WIDTHS:
+            return self.ladder
+        known = DIALECT_WIDTHS[self.dialect][group == "activations"]
+        return known if self.ladder == LADDER else tuple(bw for bw in self.ladder if bw in known)
 
     @property
     def params_widths(self) -> tuple[int, ...]:
@@ -252,7 +273,7 @@ class QuantizeOptions:
         if self.search == "mixed":
             return tuple(range(self.min_bits, self.max_bits + 1))
         fixed = (self.bw_conv_params, self.bw_fc_params)
-        searched = self.ladder if None in fixed else ()
+        searched = self.ladder_of("params") if None in fixed else ()
         return tuple(sorted({*searched, *(bw for bw in fixed if bw is not None)}))
 
     @property
@@ -296,6 +317,22 @@ def check_options(options: QuantizeOptions) -> None:
     Raises:
         UsageError: an option is out of range, contradicts another, or an output's place is unfit.
     """
+    check_wishes(options)
+    outputs: list[Path | None] = [getattr(options, name) for name in OUTPUTS]
+    outputs += [target for _, target in options.also]
+    inputs = [options.model, *options.weights, options.inputs, options.overrides, options.ranges]
+    inputs += [source for source, _ in options.also]
+    check_outputs(filter(None, outputs), filter(None, inputs))
+    for source, _ in options.also:
+        read_prototxt(source)
+
+
+def check_wishes(options: QuantizeOptions) -> None:
+    """Refuse what makes no sense, without a look at any file.
+
+    Raises:
+        UsageError: an option is out of range, or contradicts another.
+    """
     if options.error_margin < 0 or not math.isfinite(options.error_margin):
         raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
     if options.iterations is not None and options.iterations < 1:
@@ -308,13 +345,6 @@ def check_options(options: QuantizeOptions) -> None:
         raise UsageError("--cache_mb and --cache_disk_mb must be 0 or more", cure="0 keeps nothing")
     check_workers(options.workers, options.scheduler, options.gpu)
     _check_formats(options)
-    outputs = [options.model_quantized, options.report, options.html, options.save_ranges, options.weights_quantized]
-    outputs += [target for _, target in options.also]
-    inputs = [options.model, *options.weights, options.inputs, options.overrides, options.ranges]
-    inputs += [source for source, _ in options.also]
-    check_outputs(filter(None, outputs), filter(None, inputs))
-    for source, _ in options.also:
-        read_prototxt(source)
 
 
 def _check_formats(options: QuantizeOptions) -> None:
@@ -343,6 +373,8 @@ def _check_formats(options: QuantizeOptions) -> None:
     _check_treatment(options)
     if options.dialect == "original":
         _check_dialect(options)
+    elif options.dialect in DIALECT_WIDTHS:
+        _check_widths(options)
     strange = [kind for kind in options.other_layers if kind not in OTHER_TYPES]
     if strange:
         raise UsageError(
@@ -374,6 +406,29 @@ def _check_dialect(options: QuantizeOptions) -> None:
     if asked:
         what = f"what --{asked[0]} asks for cannot be said in the original's dialect"
         raise UsageError(what, cure="use --dialect extended")
+
+
+def _check_widths(options: QuantizeOptions) -> None:
+    """Refuse at once what a dialect with few widths cannot say in any case."""
+    for name, usual in (("trimming_mode", "dynamic_fixed_point"), ("search", "ladder")):
+        if getattr(options, name) != usual:
+            what = f"--{name} {getattr(options, name)} cannot be said in the dialect {options.dialect}"
+            raise UsageError(what, cure="use --dialect extended")
+    weights, activations = DIALECT_WIDTHS[options.dialect]
+    asked = (
+        ("bw_conv_params", options.bw_conv_params, weights),
+        ("bw_fc_params", options.bw_fc_params, weights),
+        ("bw_activations", options.bw_activations, activations),
+    )
+    for name, bw, known in asked:
+        if bw is not None and bw not in known:
+            what = f"--{name} {bw} cannot be said in the dialect {options.dialect}"
+            raise UsageError(what, cure=f"it has {', '.join(map(str, known))}")
+    if options.unsigned and options.dialect in NARROW:
+        raise UsageError(f"--unsigned cannot be said in the dialect {options.dialect}", cure="leave it out")
+    if not options.ladder_of("params") or not options.ladder_of("activations"):
+        cure = f"give some of {', '.join(map(str, activations))}"
+        raise UsageError(f"no width of the ladder can be said in the dialect {options.dialect}", cure=cure)
 
 
 def _check_mixed(options: QuantizeOptions) -> None:

@@ -11,6 +11,7 @@ from ristretto.caffe.fold import fold
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import read_weights, write_caffemodel
+from ristretto.data import noting_files
 from ristretto.decide.confidence import Paired, drop_interval, margin_verdict
 from ristretto.decide.plan import LayerSites, QuantPlan
 from ristretto.decide.ranges_file import sites_to_json
@@ -25,6 +26,7 @@ from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.evaluate import NetOptions
 from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions, check_options
+from ristretto.pipeline.provenance import provenance_of
 from ristretto.pipeline.search import Outcome, search
 from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
 from ristretto.pipeline.workers import on_workers
@@ -61,7 +63,10 @@ def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
 
 
 def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> Report:
-    job = open_job(options, listener)
+    with noting_files() as noted:
+        job = open_job(options, listener)
+    images = {"score": job.feed.images, "calibration": job.calibration.feed.images}
+    provenance = provenance_of("quantize", options, {}, noted, images) if options.details else None
     listener(DeviceChosen(options.gpu, device.number, device.reason))
     baseline = job.score(QuantPlan(), "baseline", verdicts=job.verdicts())
     ranges = job.ranges()
@@ -76,7 +81,8 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
         listener(Warned(warning))
     _log.debug("cache: %s", job.cache)
     _write(job, outcome)
-    report = replace(report, warnings=(*told, *report.warnings), events=tuple(listener.events))
+    warnings = (*told, *report.warnings)
+    report = replace(report, warnings=warnings, provenance=provenance, events=tuple(listener.events))
     if not options.details:
         return report
     return replace(report, comparison=_compared(options), details=find_details(job, sites, outcome))

@@ -22,7 +22,7 @@ from ristretto.numerics.formats import NAMED, Minifloat, PowerOfTwo
 from ristretto.numerics.layer_formats import Role
 from ristretto.pipeline.job import Job
 from ristretto.pipeline.mixed import mixed_plan, mixed_search
-from ristretto.pipeline.options import POWER_OF_TWO_ACTIVATIONS_BW
+from ristretto.pipeline.options import DIALECT_WIDTHS, POWER_OF_TWO_ACTIVATIONS_BW
 from ristretto.report.events import LengthsChosen, Widened
 from ristretto.report.model import Scored
 
@@ -64,7 +64,7 @@ def search(job: Job, sites: Sites, baseline: Scored) -> Outcome:
 def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
     """Three searches of one group each, then the score of all together (Quantize2DynamicFixedPoint)."""
     options, scheme = job.options, job.options.scheme
-    baseline, early = float_net.score, job.early(float_net)
+    baseline, early, margin = float_net.score, job.early(float_net), options.error_margin / 100
     # Lengths that were fitted to a width differ from width to width; the log has room for those of one.
     shown_bw = 8 if 8 in options.activation_widths else max(options.activation_widths, default=8)
     for name, site in sites.items():
@@ -79,6 +79,9 @@ def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
             return mixed_plan(job, sites, chosen)
 
         return Outcome({}, plan, combined, job.weights_for(plan), mixed, replan)
+    if options.dialect in DIALECT_WIDTHS:
+        bw = max(options.ladder_of("activations"))
+        job.result(dynamic_fixed_point_plan(sites, Widths(bw, bw, bw), scheme))  # fails now rather than at the end
     static_bw = None if scheme.static is None else scheme.static.bw
     asked: list[tuple[str, bool, int | None, Callable[[int], Widths]]] = [
         ("conv", _quantized(job, "conv", "params"), options.bw_conv_params, lambda bw: Widths(conv_params=bw)),
@@ -111,7 +114,7 @@ def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
             tried[bw] = job.score(plan, f"{group} {bw} bit", weights, early=early)
             return tried[bw].score
 
-        ladder = descend(evaluate, baseline=baseline, margin=options.error_margin / 100, widths=options.ladder)
+        ladder = descend(evaluate, baseline=baseline, margin=margin, widths=options.ladder_of(group))
         ladders[group] = with_estimates(ladder, _estimated(tried, float_net))
     keep_float = options.preset == "recommended"
 
@@ -119,7 +122,7 @@ def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
         widths = _chosen_widths(ladders, keep_float=keep_float)
 
         def replan(sites: Sites) -> QuantPlan:
-            return job.candidate(dynamic_fixed_point_plan(sites, widths, scheme))
+            return job.result(dynamic_fixed_point_plan(sites, widths, scheme))
 
         plan = replan(sites)
         weights = job.weights_for(plan)
@@ -127,11 +130,14 @@ def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
         return Outcome(ladders, plan, combined, weights, replan=replan)
 
     outcome = combine(ladders)
-    while options.preset == "recommended" and not holds(outcome.combined.score, baseline, options.error_margin / 100):
+    while options.preset == "recommended" and not holds(outcome.combined.score, baseline, margin):
         lost = widest_loss(ladders)
         if lost is None:
             break
-        ladders = {**ladders, lost: widened(ladders[lost])}
+        wider = widened(ladders[lost])
+        if options.dialect in DIALECT_WIDTHS and wider.chosen not in options.ladder_of(lost):
+            break  # the dialect has no such width: the report says that the margin is missed
+        ladders = {**ladders, lost: wider}
         job.listener(Widened(lost, ladders[lost].chosen))
         outcome = combine(ladders)
     return outcome

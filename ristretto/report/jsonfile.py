@@ -17,6 +17,7 @@ from ristretto.report.details import NetDetails, net_to_json
 from ristretto.report.details import layer_to_json as details_to_json
 from ristretto.report.integer import IntegerLayer
 from ristretto.report.model import SCHEMA_VERSION, Evaluation, LayerReport, Report, Scored
+from ristretto.report.provenance import provenance_to_json
 from ristretto.report.record import record_to_json
 
 _NUMBERS = re.compile(r"\[\n\s*(?:-?[\d.eE+-]+|null)(?:,\n\s*(?:-?[\d.eE+-]+|null))*\n\s*\]")
@@ -47,6 +48,7 @@ def report_to_json(report: Report, version: str) -> dict[str, Any]:
             "calibration_batches": settings.calibration_batches,
             "seed": settings.seed,
         },
+        **({} if report.provenance is None else {"provenance": provenance_to_json(report.provenance)}),
         "net": report.net,
         "score_blob": report.score_blob,
         "source_images": report.source_images,
@@ -82,6 +84,7 @@ def evaluation_to_json(result: Evaluation, version: str) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "tool": "ristretto",
         "version": version,
+        **({} if result.provenance is None else {"provenance": provenance_to_json(result.provenance)}),
         "net": result.net,
         "score_blob": result.score_blob,
         "quantized_layers": result.quantized_layers,

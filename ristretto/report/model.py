@@ -17,6 +17,7 @@ from ristretto.report.comparison import Comparison
 from ristretto.report.details import NetDetails
 from ristretto.report.events import Event
 from ristretto.report.integer import IntegerLayer
+from ristretto.report.provenance import Provenance
 
 SCHEMA_VERSION = 1
 
@@ -112,6 +113,7 @@ class Report:
         steps: what each rule and treatment brought, where that was asked for.
         comparison: where along the net the error arises, where that was asked for.
         details: how the values of quantized layers are spread and what their weights take, where that was asked for.
+        provenance: how it came about, where that was asked for.
         events: what was told while the job ran.
     """
 
@@ -131,6 +133,7 @@ class Report:
     steps: tuple[Step, ...] = ()
     comparison: Comparison | None = None
     details: NetDetails | None = None
+    provenance: Provenance | None = None
     events: tuple[Event, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -147,6 +150,7 @@ class Evaluation:
         warnings: signs that it is not to be trusted.
         arithmetic: how it was computed.
         integer_layers: the layers computed on integers.
+        provenance: how it came about, where that was asked for.
         events: what was told meanwhile.
     """
 
@@ -158,4 +162,5 @@ class Evaluation:
     warnings: tuple[str, ...]
     arithmetic: str = "float32"
     integer_layers: tuple[IntegerLayer, ...] = ()
+    provenance: Provenance | None = None
     events: tuple[Event, ...] = field(default=(), compare=False, repr=False)

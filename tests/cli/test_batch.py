@@ -5,24 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ristretto.cli.batch import _check_quantize
 from ristretto.cli.jobs_file import JobsFile, read_jobs
+from ristretto.cli.jobs_flags import LONGEST_NAME
+from ristretto.cli.output import with_shared_flags
 from ristretto.cli.quantize import quantize
 from ristretto.cli.test import test as score_command
 from ristretto.errors import UsageError
 from tests.cli.runner import MODELS, ristretto
 
-COMMANDS: dict[str, click.Command] = {"quantize": quantize, "test": score_command}
+COMMANDS = {"quantize": with_shared_flags(quantize), "test": with_shared_flags(score_command)}
 
 DEFAULTS = """\
 defaults:
@@ -36,7 +39,7 @@ defaults:
 def parsed(folder: Path, text: str) -> JobsFile:
     path = folder / "jobs.yaml"
     path.write_text(text)
-    return read_jobs(path, COMMANDS)
+    return read_jobs(path, COMMANDS, folder / "out", {"quantize": _check_quantize})
 
 
 def test_a_matrix_makes_a_job_of_every_combination(tmp_path: Path) -> None:
@@ -67,6 +70,57 @@ def test_flags_of_one_command_do_not_reach_the_other(tmp_path: Path) -> None:
     assert list(second.arguments).count("--skip") == 2
 
 
+def test_what_defaults_say_a_job_may_leave_out_or_say_otherwise(tmp_path: Path) -> None:
+    defaults = DEFAULTS + "  bw_fc_params: 8\n  matrix: {seed: [1, 2], bw_conv_params: [8, null]}\n"
+    found = parsed(tmp_path, defaults + "jobs:\n  - {name: a, seed: 3, bw_fc_params: null}\n  - {name: b}\n").jobs
+    assert [job.name for job in found] == [
+        "a_bw_conv_params-8",
+        "a_bw_conv_params-null",
+        "b_seed-1_bw_conv_params-8",
+        "b_seed-1_bw_conv_params-null",
+        "b_seed-2_bw_conv_params-8",
+        "b_seed-2_bw_conv_params-null",
+    ]
+    assert not any("fc_params" in word for word in found[0].arguments)
+    assert "--bw_fc_params=8" in found[2].arguments
+    assert found[1].arguments[-1] == "--seed=3"
+
+
+def test_models_of_one_file_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    text = DEFAULTS + "jobs:\n  - {name: n, matrix: {weights: [[a/x, b/x], a/x, c/x]}}\n"
+    assert [job.name for job in parsed(tmp_path, text).jobs] == ["n_weights-x-b-x", "n_weights-a-x", "n_weights-c-x"]
+    assert parsed(tmp_path, text).jobs[0].inputs[1:] == (Path("a/x"), Path("b/x"))
+    (job,) = parsed(tmp_path, DEFAULTS + f"jobs:\n  - name: {'long' * 100}\n").jobs
+    assert LONGEST_NAME < len(job.name) < 140
+
+
+def test_places_of_results(tmp_path: Path) -> None:
+    text = DEFAULTS + 'jobs:\n  - {name: n, html: "{folder}/p.html", model_quantized: "nets/{name}.prototxt"}\n'
+    (job,) = parsed(tmp_path, text).jobs
+    folder = tmp_path / "out" / "n"
+    assert set(job.outputs) == {folder / "report.json", folder / "p.html", Path("nets/n.prototxt")}
+    assert job.report == folder / "report.json"
+    assert job.inputs == (Path("digits_lenet/train_val.prototxt"), Path("digits_lenet/digits_lenet.caffemodel"))
+    assert job.placed == ("--report", str(folder / "report.json"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    texts=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20), min_size=1, max_size=6, unique=True
+    )
+)
+def test_any_texts_of_a_matrix_make_names_of_folders(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("jobs")
+    text = DEFAULTS + f"jobs:\n  - name: n\n    matrix: {{score: {json.dumps(texts)}}}\n"
+    found = parsed(folder, text).jobs
+    assert len({job.name.lower() for job in found}) == len(texts)
+    assert all((folder / job.name).resolve().parent == folder.resolve() for job in found)
+    assert [job.arguments[-1] for job in found] == [f"--score={text}" for text in texts]
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 32), min_size=1, max_size=4, unique=True),
@@ -93,7 +147,13 @@ def test_names_of_a_matrix_differ(
         (DEFAULTS + "jobs:\n  - bw_conv_param: 8\n", "jobs.yaml:7: .*'bw_conv_param'; did you mean 'bw_conv_params'"),
         (DEFAULTS + "jobs:\n  - name: a\n    bw_conv_params: 99\n", "jobs.yaml:8: .*99 is not in the range"),
         (DEFAULTS + "jobs:\n  - name: a\n  - name: A\n", "jobs.yaml:8: two jobs have the name 'A', .* line 7"),
-        (DEFAULTS + "jobs:\n  - report: x.json\n", "jobs.yaml:7: 'report' is placed by batch"),
+        (DEFAULTS + "jobs:\n  - {name: a, report: x}\n  - {name: b, report: x}\n", "yaml:8: .*'a' and 'b'"),
+        (DEFAULTS + "jobs:\n  - seed: 1\n    budget: 3\n", "jobs.yaml:8: --budget means nothing without --search"),
+        (DEFAULTS + 'jobs:\n  - score: "\\0"\n', "jobs.yaml:7: a value may not hold NUL"),
+        (DEFAULTS + 'jobs:\n  - score: "\\ud800"\n', "jobs.yaml:7: half of a character"),
+        (DEFAULTS + "jobs:\n  - matrix: {seed: [3,\n    3]}\n", "jobs.yaml:8: matrix: 'seed' has 3 twice"),
+        (DEFAULTS + "  name: a\njobs: [{}]\n", "'name' is of one job"),
+        (DEFAULTS + "jobs:\n  - {quiet: true, verbose: true}\n", "jobs.yaml:7: .*--verbose exclude each other"),
         (DEFAULTS + "jobs:\n  - command: fold\n", "jobs.yaml:7: there is no job 'fold'; use one of quantize, test"),
         (DEFAULTS + "jobs:\n  - matrix: {seed: 3}\n", "jobs.yaml:7: matrix: 'seed' is no list"),
         (DEFAULTS + "jobs:\n  - {seed: 3, matrix: {seed: [3]}}\n", "jobs.yaml:7: 'seed' has a value and stands in"),
@@ -150,20 +210,47 @@ def test_jobs_are_run_summed_up_and_kept(capsys: pytest.CaptureFixture[str], tmp
     path.write_text(path.read_text().replace("none.caffemodel", "digits_lenet/digits_lenet.caffemodel, " + FIXED))
     second = ristretto(capsys, "batch", path, "--output", out)
     assert second.status == 0
-    assert second.err.splitlines()[0] == "good: was done before"
-    assert [item["status"] for item in json.loads((out / "summary.json").read_text())["jobs"]] == [
-        "unchanged",
-        "done",
-        "unchanged",
+    assert [line for line in second.err.splitlines() if "was done" in line] == [
+        "good: was done before",
+        "float: was done before",
     ]
+    assert [item["status"] for item in json.loads((out / "summary.json").read_text())["jobs"]] == ["done"] * 3
+    third = ristretto(capsys, "batch", path, "--output", out)
+    assert third.out == second.out
+    assert third.err.count("was done before") == 3
     (out / "good" / "quantized.prototxt").unlink()
-    third = ristretto(capsys, "batch", path, "--output", out, "--quiet")
-    assert third.err == ""
-    assert [item["status"] for item in json.loads((out / "summary.json").read_text())["jobs"]] == [
+    fourth = ristretto(capsys, "batch", path, "--output", out)
+    assert [line for line in fourth.err.splitlines() if line.endswith(": runs")] == ["good: runs"]
+    (out / "float" / "job.json").write_text("{")
+    assert ristretto(capsys, "batch", path, "--output", out, "--quiet").err == ""
+
+
+def test_table_csv_and_json_say_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = jobs_yaml(tmp_path, f"  - {{name: a, {FIXED}}}\n  - {{name: bad, weights: none.caffemodel}}\n")
+    elsewhere = tmp_path / "table.csv"
+    outcome = ristretto(capsys, "batch", path, "--output", tmp_path / "out", "--csv", elsewhere)
+    facts = json.loads((tmp_path / "out" / "summary.json").read_text())["jobs"]
+    rows = list(csv.DictReader(elsewhere.open()))
+    assert [{key: "" if value is None else str(value) for key, value in row.items()} for row in facts] == rows
+    assert not (tmp_path / "out" / "summary.csv").exists()
+    head, first, second, said = outcome.out.splitlines()
+    assert [text.strip() for text in head.split("  ") if text.strip()] == [
+        "job", "net", "float", "score", "drop, points", "margin held", "bits", "mean", "bytes", "s",
+    ]  # fmt: skip
+    report = json.loads((tmp_path / "out" / "a" / "report.json").read_text())
+    assert facts[0]["bytes"] == report["size"]["bytes"]
+    assert facts[0]["mean_bits"] == pytest.approx(
+        32 * report["size"]["bytes"] / report["size"]["bytes_float"], abs=1e-3
+    )
+    cells = [text.strip() for text in first.split("  ") if text.strip()]
+    assert cells == [
+        "a", "DigitsLeNet", f"{facts[0]['float_score']:.4g}", f"{facts[0]['score']:.4g}", f"{facts[0]['drop_pct']:.4g}",
+        "yes", facts[0]["widths"], f"{facts[0]['mean_bits']:.4g}", str(facts[0]["bytes"]), f"{facts[0]['seconds']:.1f}",
         "done",
-        "unchanged",
-        "unchanged",
-    ]
+    ]  # fmt: skip
+    assert second.split()[0] == "bad"
+    assert second.split()[-1] == "failed"
+    assert said == f"bad: {facts[1]['message']}"
 
 
 def test_a_changed_input_is_run_again_and_a_missed_margin_is_strict(
@@ -182,6 +269,21 @@ def test_a_changed_input_is_run_again_and_a_missed_margin_is_strict(
     assert "narrow: runs" in ristretto(capsys, *words, "--force").err
 
 
+@pytest.mark.parametrize("job", [f"{{name: j, {FIXED}}}", "{name: j, command: test}"])
+def test_data_that_only_the_net_names_counts_as_input(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, job: str
+) -> None:
+    for name in ("digits_lenet", "digits_data"):
+        shutil.copytree(MODELS / name, tmp_path / name)
+    path = jobs_yaml(tmp_path, f"  - {job}\n")
+    path.write_text(path.read_text().replace(str(MODELS), str(tmp_path)))
+    words = ("batch", path, "--output", tmp_path / "out")
+    assert ristretto(capsys, *words).status == 0
+    assert "j: was done before" in ristretto(capsys, *words).err
+    os.utime(tmp_path / "digits_data" / "test_lmdb" / "data.mdb", ns=(1, 1))
+    assert "j: runs" in ristretto(capsys, *words).err
+
+
 def test_the_first_failure_ends_it_where_asked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = jobs_yaml(tmp_path, "  - {name: bad, weights: none.caffemodel}\n  - {name: late, command: test}\n")
     outcome = ristretto(capsys, "batch", path, "--output", tmp_path / "out", "--stop_on_error")
@@ -198,24 +300,8 @@ def test_a_dry_run_prints_commands_that_run(capsys: pytest.CaptureFixture[str], 
     assert outcome.status == 0
     assert not (tmp_path / "out").exists()
     line = outcome.out.strip().replace("ristretto test", f"{sys.executable} -m ristretto test")
-    (tmp_path / "out" / "float").mkdir(parents=True)
     subprocess.run(["sh", "-c", line], check=True, capture_output=True)
     assert (tmp_path / "out" / "float" / "report.json").exists()
-
-
-def test_the_example_of_the_page(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    page = (MODELS.parent / "docs" / "batch.md").read_text()
-    example = page.partition("```yaml\n")[2].partition("```")[0]
-    (tmp_path / "models").symlink_to(MODELS)
-    (tmp_path / "jobs.yaml").write_text(example)
-    monkeypatch.chdir(tmp_path)
-    outcome = ristretto(capsys, "batch", "jobs.yaml", "--output", "results")
-    assert outcome.status == 0
-    shown = page.partition("```text\n")[2].partition("```")[0].splitlines()
-    for made, told in zip(outcome.out.splitlines(), shown, strict=True):
-        assert made.split()[:-2] == told.split()[:-2]
 
 
 def begun(path: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -229,26 +315,49 @@ def begun(path: Path, out: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.slow
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or dead and not yet fetched by whoever inherited it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_batch_that_was_stopped_goes_on(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, how: signal.Signals
 ) -> None:
     path = jobs_yaml(tmp_path, f"  - {{name: first, {FIXED}}}\n  - {{name: second, iterations: 10, {FIXED}}}\n")
     process = begun(path, tmp_path / "out")
+    started = [
+        int(pid.name)
+        for pid in Path("/proc").iterdir()
+        if pid.name.isdigit() and str(tmp_path / "out" / "second").encode() in _words_of(pid)
+    ]
     process.send_signal(how)
     status = process.wait(timeout=30)
     assert status == (-9 if how == signal.SIGKILL else 130)
-    if how == signal.SIGINT:
-        assert not (tmp_path / "out" / "second" / "job.json").exists()
-    time.sleep(0.1)
+    for _ in range(200):
+        if all(map(ended, started)):
+            break
+        time.sleep(0.05)
+    assert all(map(ended, started))
+    assert not (tmp_path / "out" / "second" / "job.json").exists()
     outcome = ristretto(capsys, "batch", path, "--output", tmp_path / "out")
     assert outcome.status == 0
     assert "first: was done before" in outcome.err
     clean = ristretto(capsys, "batch", path, "--output", tmp_path / "clean")
     assert clean.status == 0
     found, wanted = (
-        [(item["name"], item["score"]) for item in json.loads((tmp_path / where / "summary.json").read_text())["jobs"]]
+        [{**item, "seconds": 0} for item in json.loads((tmp_path / where / "summary.json").read_text())["jobs"]]
         for where in ("out", "clean")
     )
     assert found == wanted
+
+
+def _words_of(pid: Path) -> bytes:
+    try:
+        return (pid / "cmdline").read_bytes()
+    except OSError:
+        return b""

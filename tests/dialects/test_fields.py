@@ -203,7 +203,8 @@ def test_plain_types_keep_their_type_and_need_a_quantization_param() -> None:
     with pytest.raises(FormatError) as caught:
         write_plan(document, QuantPlan({"l": formats}), "original")
     assert str(caught.value) == (
-        "layer 'l': formats for a layer of this type cannot be said in the original's dialect; use --dialect extended"
+        "layer 'l': formats of a layer of type 'Pooling' cannot be said in the original's dialect; "
+        "the nearest is float, --nearest takes it; the extended dialect says it as it is"
     )
 
 

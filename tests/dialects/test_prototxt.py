@@ -104,16 +104,18 @@ def test_stochastic_is_the_layers_own_rounding() -> None:
     [
         (
             LayerFormats(DFP.input, DFP.output, DFP.params, DynamicFixedPoint(16, 9)),
-            "layer 'c': a bias format of its own cannot be said in the original's dialect; "
-            "use --dialect extended, or the weights' format for the bias",
+            "layer 'c': a bias in <16, 9> cannot be said in the original's dialect; "
+            "the nearest is <4, 7>, --nearest takes it; the extended dialect says it as it is",
         ),
         (
             LayerFormats(Minifloat(5, 10), DFP.output, Minifloat(5, 10), Minifloat(5, 10)),
-            "layer 'c': this floating point format cannot be said in the original's dialect; use --dialect extended",
+            "layer 'c': an output in <8, 4> cannot be said in the original's dialect; "
+            "the nearest is e5m10, --nearest takes it; the extended dialect says it as it is",
         ),
         (
             LayerFormats(None, DFP.output, DFP.params, DFP.params),
-            "layer 'c': a part left in float cannot be said in the original's dialect; use --dialect extended",
+            "layer 'c': an input in float cannot be said in the original's dialect; "
+            "the nearest is <32, 16>, --nearest takes it; the extended dialect says it as it is",
         ),
     ],
 )

@@ -100,13 +100,13 @@ CASES = [
         (
             (
                 "convolution_param {\n    num_output: 16",
-                "precision_param { bw_params: 8 }\n  convolution_param {\n    num_output: 16",
+                "quantize_param { bw_params: 8 }\n  convolution_param {\n    num_output: 16",
             ),
         ),
         ("warning", "dialect"),
-        "CHaiDNN's word",
+        "another fork's word",
         "ristretto apply",
-        "precision_param",
+        "quantize_param",
         "conv1",
     ),
     Case(
@@ -297,7 +297,7 @@ def test_all_faults_are_told(tmp_path: Path) -> None:
 
 
 def test_what_stands_in_many_layers_is_told_once(tmp_path: Path) -> None:
-    text = changed(('type: "ReLU"', 'type: "RelU7" precision_param { bw_params: 8 }'), count=-1)
+    text = changed(('type: "ReLU"', 'type: "RelU7" quantize_param { bw_params: 8 }'), count=-1)
     diagnosis = examined(tmp_path, text)
     (kind,) = diagnosis.of("error")
     assert kind.what == "unknown layer type 'RelU7' (3 layers, this is the first)"

@@ -23,16 +23,12 @@ _OPENED_LATER = frozenset({"TransformationParameter"})
 _SOLVER_FIELDS = frozenset({"base_lr", "lr_policy", "max_iter", "solver_mode", "train_net", "test_iter"})
 
 _OTHER_DIALECTS = {
-    "precision_param": "CHaiDNN's",
     "quantize_param": "another fork's",
-    "scale_in": "Intel Caffe's",
-    "scale_out": "Intel Caffe's",
-    "scale_params": "Intel Caffe's",
     "is_sign_data": "XmBrain's",
     "bw_params_bias": "starimpact's",
     "fl_params_bias": "starimpact's",
 }
-"""Fields in which other forks say number formats, and whose they are."""
+"""Fields in which forks whose dialect is not known say number formats, and whose they are."""
 
 _FIELD_KINDS = {
     FieldDescriptor.CPPTYPE_BOOL: ("flag", "flags"),

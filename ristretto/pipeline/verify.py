@@ -1,0 +1,108 @@
+"""Running the job of a report again, from what the report says of itself, and comparing what comes out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ristretto.errors import FormatError
+from ristretto.numerics.arithmetic import Accumulator, Overflow
+from ristretto.pipeline.evaluate import NetOptions, evaluate
+from ristretto.pipeline.files import read_json
+from ristretto.pipeline.given import check_names, option_names
+from ristretto.pipeline.options import OUTPUTS, QuantizeOptions
+from ristretto.pipeline.provenance import fingerprint, versions
+from ristretto.pipeline.quantize import quantize
+from ristretto.report.events import Listener, silent
+from ristretto.report.jsonfile import dump, evaluation_to_json, report_to_json
+from ristretto.report.provenance import InputFile
+from ristretto.report.verification import Difference, Verification, differences
+from ristretto.version import VERSION
+
+TOLERANCE = 1e-6
+"""How far floats may be apart: another processor adds up in another order."""
+
+
+def verify(report: Path, tolerance: float = TOLERANCE, listener: Listener = silent) -> Verification:
+    """Run the job of a report again and compare.
+
+    Relative paths in the report are relative to the current folder, as they were to that of the job. What the job
+    wrote is written into a folder that is removed again.
+
+    Args:
+        report: what ``quantize`` or ``test`` wrote.
+        tolerance: how far floats may be apart, relative to the larger one.
+        listener: hears what happens.
+
+    Raises:
+        RistrettoError: the report cannot be read or does not say how it came about, or a mistake that the job meets.
+    """
+    before = read_json(report, "report")
+    provenance = _provenance_of(before, str(report))
+    inputs = tuple(change for file in provenance["files"] for change in _changed(file))
+    now = versions()
+    others = tuple(
+        Difference(name, version, now.get(name))
+        for name, version in provenance["versions"].items()
+        if now.get(name) != version
+    )
+    if inputs:
+        return Verification(inputs, others)
+    with TemporaryDirectory(prefix="ristretto") as folder:
+        try:
+            run = _job(provenance, Path(folder))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FormatError("what this report says of its job makes no sense", file=str(report)) from error
+        after = json.loads(dump(run(listener)))
+    found = list(differences(before, after, tolerance))
+    score = (after["combined"] if provenance["command"] == "quantize" else after)["score"]
+    return Verification((), others, tuple(filter(None, found)), len(found), score)
+
+
+def _provenance_of(report: Any, file: str) -> dict[str, Any]:
+    """How a report came about, if that has the form that ``provenance_to_json`` gives it."""
+    found = report.get("provenance") if isinstance(report, dict) else None
+    if not isinstance(found, dict):
+        cure = "run the job again with --report"
+        raise FormatError("this report does not say how it came about", file=file, cure=cure)
+    kinds = {"flags": dict, "outputs": list, "versions": dict, "files": list}
+    whole = all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    files = found["files"] if whole else [None]
+    if not all(isinstance(each, dict) and {"role", "path", "bytes"} <= each.keys() for each in files):
+        raise FormatError("what this report says of its job makes no sense", file=file)
+    if found.get("command") not in ("quantize", "test"):
+        raise FormatError(f"there is no job '{found.get('command')}' to run again", file=file)
+    return found
+
+
+def _changed(file: Mapping[str, Any]) -> list[Difference]:
+    """Whether an input is no longer what it was."""
+    before = file.get("sha256", file.get("sha256_of_samples"))
+    path = Path(str(file["path"]))
+    place = f"{file['role']} {path}"
+    try:
+        found: InputFile | None = fingerprint(str(file["role"]), path)
+    except OSError:
+        found = None
+    if found is not None and (found.sha256, found.bytes) == (before, file["bytes"]):
+        return []
+    return [Difference(place, before, None if found is None else found.sha256)]
+
+
+def _job(provenance: Mapping[str, Any], folder: Path) -> Callable[[Listener], dict[str, Any]]:
+    """What runs a job again, with results in a folder, and gives its report."""
+    flags = dict(provenance["flags"])
+    if provenance["command"] == "test":
+        asked = {name: flags.pop(name) for name in ("iterations", "score", "score_script")}
+        check_names(flags, option_names(NetOptions), "test")
+        register = flags["accumulator"]
+        net = NetOptions(**{**flags, "accumulator": Accumulator(register["bw"], Overflow(register["overflow"]))})
+        return lambda listener: evaluation_to_json(evaluate(net, listener=listener, **asked), VERSION)
+    flags["also"] = [(source, folder / f"also{number}") for number, source in enumerate(flags.get("also", ()))]
+    flags |= {name: folder / name for name in OUTPUTS if name in provenance["outputs"]}
+    check_names(flags, option_names(QuantizeOptions), "quantize")
+    options = QuantizeOptions(**flags, details=True)
+    return lambda listener: report_to_json(quantize(options, listener), VERSION)
