@@ -71,12 +71,7 @@ def quantize(model: PathLike, weights: Paths, **options: Unpack[QuantizeKeywords
     if given.get("iterations") == "all":
         given["iterations"] = None
     made = QuantizeOptions(Path(model), _paths(weights), **given)
-    report = quantize_net(made)
-    if made.report is not None:
-        write_report(report, made.report)
-    if made.html is not None:
-        write_page(report, made.html)
-    return report
+    return quantize_net(made)
 
 
 def evaluate(

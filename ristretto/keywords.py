@@ -118,4 +118,5 @@ class QuantizeKeywords(TypedDict, total=False):
     scheduler: str
     cache_mb: int
     cache_disk_mb: int
+    resume: bool
     plugins: Paths

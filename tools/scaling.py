@@ -70,7 +70,7 @@ def processor_time(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 def measured(job: Job, plan: QuantPlan) -> tuple[Net, Runner, list[Ran]]:
     """A plan's format, as a worker runs it with one thread."""
     finals = [job.net.finals[blob] for blob in scored_blobs(job.net, None)]
-    verdicts = job.verdicts()
+    verdicts = job.scoring.verdicts()
     wanted = Wanted(tuple(finals), verdicts)
     outputs = list(dict.fromkeys([*finals, *(verdicts.values if verdicts is not None else ())]))
     simulation = Simulation(plan.layers)

@@ -111,7 +111,7 @@ def batch(
 def _check_quantize(flags: Mapping[str, Any]) -> None:
     """Refuse flags of ``quantize`` that contradict each other, as it would do itself."""
     from ristretto.cli.quantize import quantize_options
-    from ristretto.pipeline.options import check_wishes
+    from ristretto.pipeline.wishes import check_wishes
 
     wishes = {name: value for name, value in flags.items() if name not in ("report", "strict")}
     check_wishes(quantize_options(wishes, flags["report"]))

@@ -296,6 +296,12 @@ class BiasType(click.ParamType[Any]):
         metavar="MIB",
         help="What a temporary file (TMPDIR says where) takes of those that find no room in memory; 0 for none.",
     ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on from the scores that a stopped run of this job left beside --model_quantized, in a file that ends "
+        "in .scores.",
+    ),
     plugins,
 )
 def quantize(**flags: Any) -> int:
@@ -322,27 +328,30 @@ def quantize(**flags: Any) -> int:
 
 def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) -> int:
     """Run the job that the flags describe, log it, and write its report."""
-    from ristretto.atomic import atomic_write_text
     from ristretto.cli.console import job_console
     from ristretto.pipeline.quantize import quantize as quantize_net
     from ristretto.report.glog import outcome
-    from ristretto.report.jsonfile import dump, report_to_json
-    from ristretto.version import VERSION
 
     options = quantize_options(flags, report_path)
-    page = options.html
-    with job_console() as console:
-        result = quantize_net(options, console.hear)
-        console.summary(result)
-    if report_path is not None:
-        atomic_write_text(report_path, dump(report_to_json(result, VERSION)))
-    if page is not None:
-        from ristretto.report.html.page import report_page
-
-        atomic_write_text(page, report_page(report_to_json(result, VERSION)))
+    try:
+        with job_console() as console:
+            result = quantize_net(options, console.hear)
+            console.summary(result)
+    except KeyboardInterrupt:
+        _tell_of_scores(options.model_quantized)
+        raise
     if options.model_quantized is not None:
         click.echo(f"{options.model_quantized}: {outcome(result)}")
     return EXIT_MARGIN_MISSED if strict and not result.margin_met else 0
+
+
+def _tell_of_scores(result: Path | None) -> None:
+    """Say that an interrupted job need not begin anew."""
+    from ristretto.cli.console import warn
+    from ristretto.pipeline.finished import scores_file
+
+    if result is not None and scores_file(result).exists():
+        warn(f"finished scores are in {scores_file(result)}: the same command with --resume goes on from them")
 
 
 def quantize_options(flags: dict[str, Any], report_path: Path | None) -> QuantizeOptions:

@@ -83,5 +83,5 @@ def _stages(job: Job, sites: Sites, outcome: Outcome) -> Iterator[tuple[str, Qua
 
 def _outputs(job: Job, weights: Weights, plan: QuantPlan, batches: tuple[Batch, ...]) -> list[NDArray[np.float64]]:
     simulation = Simulation(plan.layers, job.options.rounding, job.options.seed)
-    runner = Runner(job.net, weights, list(job.answers), (), simulation, job.options.threads)
+    runner = Runner(job.net, weights, list(job.scoring.answers), (), simulation, job.options.threads)
     return [value.astype(np.float64) for batch in batches for value in runner.run(batch)[0].values()]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ristretto.caffe.equalize import equalize
 from ristretto.caffe.fold import fold
-from ristretto.caffe.net import build_net, is_loss, read_prototxt
+from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
 from ristretto.caffe.rules import NetState
-from ristretto.caffe.shapes import FED_TYPES, infer_shapes
+from ristretto.caffe.shapes import FED_TYPES
 from ristretto.caffe.stored import Stored, stored_results
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
@@ -25,24 +24,19 @@ from ristretto.decide.select import overridden
 from ristretto.dialects.base import NOTHING_NEAR
 from ristretto.dialects.prototxt import settle_plan
 from ristretto.errors import FormatError, NetError
-from ristretto.graph.build import Section, Simulation
 from ristretto.pipeline.calibrate import Calibration, channel_ils, measure_ranges, quantizable_layers, with_params
 from ristretto.pipeline.compensate import Compensation, batches_to_look_at
-from ristretto.pipeline.early import Early, early_of
 from ristretto.pipeline.feed import Batch, Feed, open_feed
 from ristretto.pipeline.files import read_json, read_plan_file
 from ristretto.pipeline.fit import fitted_to_values, fitted_to_weights, with_fitted
 from ristretto.pipeline.fit_outputs import OUTPUT_IMAGES, fitted_to_outputs
 from ristretto.pipeline.options import DIALECT_WIDTHS, NARROW, QuantizeOptions, Treatment
 from ristretto.pipeline.plugins import load_plugins
-from ristretto.pipeline.prefix import Prefix, prefix_of
 from ristretto.pipeline.runnable import runnable
-from ristretto.pipeline.runner import Runner
-from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
-from ristretto.pipeline.scorers import Scorer, choose_scorer
-from ristretto.pipeline.verdicts import Verdicts, verdicts_of
-from ristretto.report.events import Dropped, Equalized, Folded, Listener, Warned
-from ristretto.report.model import Scored
+from ristretto.pipeline.score import score_blob
+from ristretto.pipeline.scorers import Scorer
+from ristretto.pipeline.scoring import Scoring, open_scoring
+from ristretto.report.events import Equalized, Folded, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,7 @@ class Job:
         plain_weights: the same before they were equalized.
         layers: those that are quantized.
         sums: the names of those that only store: they take their inputs as they are.
-        blob: the one that decides.
+        scoring: scores the net and its candidates.
         cache: what was decoded so far.
     """
 
@@ -67,9 +61,7 @@ class Job:
     calibration: Calibration
     layers: list[LayerSpec]
     sums: frozenset[str]
-    blob: str
-    scorer: Scorer | None
-    prefix: Prefix | None
+    scoring: Scoring
     overrides: QuantPlan
     given: Mapping[str, ValueRanges]
     warnings: tuple[str, ...]
@@ -87,15 +79,14 @@ class Job:
         return {layer.name: layer.type for layer in self.layers}
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        """The values that stand for the net's answer: what the score is made of."""
-        if self.scorer is not None:
-            return tuple(self.net.finals[blob] for blob in self.scorer.blobs)
-        value = self.net.finals[self.blob]
-        maker = self.net.producer(value)
-        if maker is not None and (maker.type == "Accuracy" or is_loss(maker.type)):
-            return maker.inputs[:1]
-        return (value,)
+    def blob(self) -> str:
+        """The name of the score that decides."""
+        return self.scoring.blob
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What judges passes in place of a blob."""
+        return self.scoring.scorer
 
     def candidate(self, plan: QuantPlan) -> QuantPlan:
         """A plan as the user wants it: with the sites that are selected and the formats that are given."""
@@ -139,98 +130,6 @@ class Job:
     def images_to_look_at(self, count: int) -> tuple[Batch, ...]:
         """Calibration images for the net as it is scored."""
         return batches_to_look_at(self.calibration.feed, self.feed, count)
-
-    def score(
-        self,
-        plan: QuantPlan,
-        purpose: str,
-        weights: Weights | None = None,
-        verdicts: Verdicts | None = None,
-        early: Early | None = None,
-    ) -> Scored:
-        """Score the net with a plan's formats; an empty plan is the float net.
-
-        Args:
-            plan: the formats.
-            purpose: what the pass is for, for the listener.
-            weights: other weights than the float net's.
-            verdicts: collects what became of each image.
-            early: lets the pass end as soon as it is known that the margin is missed; the score is an estimate then.
-        """
-        options = self.options
-        verdicts = self.verdicts() if verdicts is None and early is not None else verdicts
-        watch = early.watch(verdicts) if early is not None and verdicts is not None else None
-        simulation = Simulation(plan.layers, options.rounding, options.seed)
-        averaged = () if self.scorer is not None else scored_blobs(self.net, options.score)
-        finals = [self.net.finals[blob] for blob in (self.scorer.blobs if self.scorer is not None else averaged)]
-        wanted = list(dict.fromkeys([*finals, *(verdicts.values if verdicts is not None else ())]))
-        prefix, section = self.prefix, Section()
-        if prefix is not None and prefix.serves(self.net, plan):
-            section = Section(prefix.position)
-        elif prefix is not None and not plan.layers and not prefix.batches:
-            wanted = list(dict.fromkeys([*wanted, *prefix.values]))
-        else:
-            prefix = None
-        runner = Runner(self.net, weights or self.weights, wanted, (), simulation, options.threads, section=section)
-        source = None if watch is None else watch.early.batches(prefix.batches if prefix is not None else ())
-        stop = None if watch is None else watch.stop
-        start = time.perf_counter()
-        result = run_pass(
-            runner,
-            self.feed,
-            averaged,
-            options.iterations,
-            purpose,
-            self.listener,
-            self.scorer,
-            verdicts,
-            prefix,
-            source,
-            stop,
-        )
-        seconds = time.perf_counter() - start
-        outputs = {output.blob: output.values for output in result.outputs}
-        right = None if verdicts is None else verdicts.right()
-        scored = Scored(result.score(self.blob), outputs, result.images, result.batches, seconds, right)
-        if watch is None:
-            return scored
-        scored = watch.judged(scored, self.blob)
-        if watch.dropped:
-            self.listener(Dropped(purpose, scored.images, watch.test.images, scored.score))
-        return scored
-
-    def early(self, baseline: Scored) -> Early | None:
-        """What lets a pass end early, where that is asked for and the score is a plain accuracy."""
-        options = self.options
-        if not options.fast:
-            return None
-        verdicts = self.verdicts()
-        if verdicts is None:
-            self.listener(Warned("--fast changes nothing: the score is no plain accuracy, it is taken from all images"))
-            return None
-        early = early_of(
-            self.net,
-            self.feed,
-            self.prefix.batches if self.prefix is not None else (),
-            verdicts,
-            baseline,
-            options.iterations,
-            self.overrides,
-            margin=options.error_margin / 100,
-            error=options.fast_error,
-            rounding=options.rounding,
-            seed=options.seed,
-        )
-        if early is not None and early.picker is None:
-            what = "the images cannot be scored in random order, so a width is dropped only where that is certain"
-            self.listener(Warned(f"--fast: {what}"))
-        return early
-
-    def verdicts(self) -> Verdicts | None:
-        """A judge of single images, or None where the score is no plain accuracy."""
-        if self.scorer is not None:
-            return None
-        return verdicts_of(self.net, self.blob, infer_shapes(self.net, self.feed.shapes).values)
 
     def fed_layers(self) -> set[str]:
         """The layers that read what is fed to the net."""
@@ -334,9 +233,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True, cache=cache
     )
     calibration, more = _open_calibration(options, document, net, feed, layers, cache)
-    shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
-    scorer = choose_scorer(net, shapes, options.score, options.score_script)
-    name = blob if scorer is None else scorer.name
+    scoring = open_scoring(options, net, weights, feed, blob, overrides, listener)
     return Job(
         options,
         document,
@@ -347,21 +244,13 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         calibration,
         layers,
         sums,
-        name,
-        scorer,
-        _prefix(net, blob, options.score) if scorer is None else None,
+        scoring,
         overrides,
         _given_ranges(options, layers),
         (*warnings, *more),
         listener,
         cache,
     )
-
-
-def _prefix(net: NetSpec, blob: str, score: str | None) -> Prefix | None:
-    wanted = {net.finals[each] for each in scored_blobs(net, score)}
-    maker = net.producer(net.finals[blob])
-    return prefix_of(net, (*wanted, *(maker.inputs if maker is not None else ())))
 
 
 def _overrides(options: QuantizeOptions, layers: list[LayerSpec]) -> QuantPlan:

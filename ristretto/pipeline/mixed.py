@@ -49,7 +49,7 @@ def mixed_search(job: Job, sites: Mapping[str, LayerSites], baseline: float) -> 
 
     def evaluate(point: Point) -> float:
         plan = mixed_plan(job, sites, point.widths)
-        scored = job.score(plan, f"mixed, {point.cost:.2f} {options.cost}", job.weights_for(plan), job.verdicts())
+        scored = job.scoring.score(plan, f"mixed, {point.cost:.2f} {options.cost}", job.weights_for)
         scores[id(point)] = plan, scored
         return scored.score
 
@@ -106,7 +106,7 @@ def _harms(job: Job, sites: Mapping[str, LayerSites]) -> dict[Site, dict[int, fl
     """For each site and width the squared error that narrowing it alone makes at the net's output."""
     options = job.options
     batches = batches_to_look_at(job.calibration.feed, job.feed, min(HARM_IMAGES, options.rounding_images))
-    values = list(job.answers)
+    values = list(job.scoring.answers)
     float_outputs = _run(job, values, {}, batches)
     every = range(options.min_bits, options.max_bits + 1)
     measured = [bw for bw in every if bw <= WIDEST_MEASURED] or [options.min_bits]

@@ -51,8 +51,12 @@ class Prefix:
 
     def serves(self, net: NetSpec, plan: QuantPlan) -> bool:
         """Whether a net with a plan's formats, and float elsewhere, can begin with what is kept."""
+        return bool(self.batches) and self.would_serve(net, plan)
+
+    def would_serve(self, net: NetSpec, plan: QuantPlan) -> bool:
+        """Whether it could, if a pass had been kept."""
         first = next((number for number, layer in enumerate(net.layers) if layer.name in plan.layers), None)
-        return bool(self.batches) and first is not None and first >= self.position
+        return first is not None and first >= self.position
 
 
 def prefix_of(net: NetSpec, wanted: tuple[str, ...]) -> Prefix | None:

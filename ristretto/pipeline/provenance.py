@@ -35,7 +35,7 @@ _INPUTS = ("model", "weights", "inputs", "overrides", "ranges", "plugins")
 _SPEED = ("threads", "workers", "scheduler", "cache_mb", "cache_disk_mb")
 """Options that change no figure: a run on a cluster can be repeated without it."""
 
-_NEVER = (*OUTPUTS, *_SPEED, "details", "also")
+_NEVER = (*OUTPUTS, *_SPEED, "details", "also", "resume")
 """Options that are no wish about the result, or that name places of results."""
 
 

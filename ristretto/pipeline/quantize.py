@@ -24,17 +24,23 @@ from ristretto.pipeline.compare import compare
 from ristretto.pipeline.details import find_details
 from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.evaluate import NetOptions
+from ristretto.pipeline.finished import FinishedScores, read_finished, scores_file
 from ristretto.pipeline.job import Job, open_job
-from ristretto.pipeline.options import QuantizeOptions, check_options
+from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.provenance import provenance_of
 from ristretto.pipeline.search import Outcome, search
 from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
+from ristretto.pipeline.wishes import check_options
 from ristretto.pipeline.workers import on_workers
 from ristretto.report.comparison import Comparison
-from ristretto.report.events import DeviceChosen, Listener, Warned, silent
+from ristretto.report.events import DeviceChosen, Listener, Resumed, Warned, silent
+from ristretto.report.html.page import report_page
 from ristretto.report.jsonfile import dump as json_text
+from ristretto.report.jsonfile import report_to_json
 from ristretto.report.model import Asked, LayerReport, Report, Scored, Settings, Step
+from ristretto.report.provenance import Provenance, provenance_to_json
 from ristretto.report.record import Recorder
+from ristretto.version import VERSION
 
 _log = logging.getLogger(__name__)
 
@@ -66,9 +72,10 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
     with noting_files() as noted:
         job = open_job(options, listener)
     images = {"score": job.feed.images, "calibration": job.calibration.feed.images}
-    provenance = provenance_of("quantize", options, {}, noted, images) if options.details else None
+    provenance = provenance_of("quantize", options, {}, noted, images)
+    job.scoring.finished = _finished(options, provenance, listener.then)
     listener(DeviceChosen(options.gpu, device.number, device.reason))
-    baseline = job.score(QuantPlan(), "baseline", verdicts=job.verdicts())
+    baseline = job.scoring.score(QuantPlan(), "baseline")
     ranges = job.ranges()
     sites = job.sites(ranges)
     if options.save_ranges is not None:
@@ -82,10 +89,25 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
     _log.debug("cache: %s", job.cache)
     _write(job, outcome)
     warnings = (*told, *report.warnings)
-    report = replace(report, warnings=warnings, provenance=provenance, events=tuple(listener.events))
-    if not options.details:
-        return report
-    return replace(report, comparison=_compared(options), details=find_details(job, sites, outcome))
+    report = replace(report, warnings=warnings, events=tuple(listener.events))
+    if options.details:
+        details = find_details(job, sites, outcome)
+        report = replace(report, provenance=provenance, comparison=_compared(options), details=details)
+    _write_report(options, report)
+    job.scoring.finished.remove()
+    return report
+
+
+def _finished(options: QuantizeOptions, provenance: Provenance, listener: Listener) -> FinishedScores:
+    """The scores that a stopped run of the same job has left, where it is to go on."""
+    if options.model_quantized is None:
+        return FinishedScores()
+    file, job = scores_file(options.model_quantized), provenance_to_json(provenance)
+    if not options.resume:
+        return FinishedScores(file, job)
+    found = read_finished(file, job)
+    listener(Resumed(len(found.scores), str(file)))
+    return found
 
 
 def _compared(options: QuantizeOptions) -> Comparison | None:
@@ -191,6 +213,17 @@ def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
     defaults = QuantizeOptions(options.model, options.weights)
     given = ((name, getattr(options, name)) for name in names if getattr(options, name) != getattr(defaults, name))
     return tuple((name, str(value) if isinstance(value, Path) else value) for name, value in given)
+
+
+def _write_report(options: QuantizeOptions, report: Report) -> None:
+    """Write the report, as JSON and as a page."""
+    if options.report is None and options.html is None:
+        return
+    data = report_to_json(report, VERSION)
+    if options.report is not None:
+        atomic_write_text(options.report, json_text(data))
+    if options.html is not None:
+        atomic_write_text(options.html, report_page(data))
 
 
 def _write(job: Job, outcome: Outcome) -> None:

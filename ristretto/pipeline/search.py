@@ -64,7 +64,7 @@ def search(job: Job, sites: Sites, baseline: Scored) -> Outcome:
 def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
     """Three searches of one group each, then the score of all together (Quantize2DynamicFixedPoint)."""
     options, scheme = job.options, job.options.scheme
-    baseline, early, margin = float_net.score, job.early(float_net), options.error_margin / 100
+    baseline, early, margin = float_net.score, job.scoring.early(float_net), options.error_margin / 100
     # Lengths that were fitted to a width differ from width to width; the log has room for those of one.
     shown_bw = 8 if 8 in options.activation_widths else max(options.activation_widths, default=8)
     for name, site in sites.items():
@@ -110,8 +110,8 @@ def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
             tried: dict[int, Scored] = tried,
         ) -> float:
             plan = job.candidate(dynamic_fixed_point_plan(sites, widths(bw), scheme))
-            weights = None if group == "activations" else job.weights_for(plan)
-            tried[bw] = job.score(plan, f"{group} {bw} bit", weights, early=early)
+            weights_for = None if group == "activations" else job.weights_for
+            tried[bw] = job.scoring.score(plan, f"{group} {bw} bit", weights_for, early, judged=False)
             return tried[bw].score
 
         ladder = descend(evaluate, baseline=baseline, margin=margin, widths=options.ladder_of(group))
@@ -126,7 +126,7 @@ def _dynamic_fixed_point(job: Job, sites: Sites, float_net: Scored) -> Outcome:
 
         plan = replan(sites)
         weights = job.weights_for(plan)
-        combined = job.score(plan, "combined", weights, job.verdicts())
+        combined = job.scoring.score(plan, "combined", lambda _: weights)
         return Outcome(ladders, plan, combined, weights, replan=replan)
 
     outcome = combine(ladders)
@@ -186,11 +186,11 @@ def _minifloat(job: Job, sites: Sites, baseline: Scored) -> Outcome:
         what = f"no width of the ladder leaves room for a mantissa beside {exp_bits} exponent bits"
         raise UsageError(what, cure=f"give --ladder {exp_bits + 4} or more, or fewer --exp_bits")
     tried: dict[int, tuple[QuantPlan, Scored]] = {}
-    early = job.early(baseline)
+    early = job.scoring.early(baseline)
 
     def evaluate(bw: int) -> float:
         plan = job.candidate(minifloat_plan(sites, Minifloat(exp_bits, bw - 1 - exp_bits)))
-        tried[bw] = plan, job.score(plan, f"minifloat {bw} bit", verdicts=job.verdicts(), early=early)
+        tried[bw] = plan, job.scoring.score(plan, f"minifloat {bw} bit", early=early)
         return tried[bw][1].score
 
     ladder = descend(evaluate, baseline=baseline.score, margin=options.error_margin / 100, widths=widths)
@@ -198,16 +198,14 @@ def _minifloat(job: Job, sites: Sites, baseline: Scored) -> Outcome:
     ladder = with_estimates(ladder, estimated)
     if ladder.chosen not in tried or ladder.chosen in estimated:
         plan = job.candidate(minifloat_plan(sites, _FLOAT32))
-        tried[ladder.chosen] = plan, job.score(plan, "minifloat 32 bit", verdicts=job.verdicts())
+        tried[ladder.chosen] = plan, job.scoring.score(plan, "minifloat 32 bit")
     plan, combined = tried[ladder.chosen]
     return Outcome({"minifloat": ladder}, plan, combined)
 
 
 def _given_minifloat(job: Job, sites: Sites, fmt: Minifloat) -> Outcome:
     plan = job.candidate(minifloat_plan(sites, fmt))
-    return Outcome(
-        {"minifloat": Ladder((), fmt.bw)}, plan, job.score(plan, f"minifloat {fmt}", verdicts=job.verdicts())
-    )
+    return Outcome({"minifloat": Ladder((), fmt.bw)}, plan, job.scoring.score(plan, f"minifloat {fmt}"))
 
 
 def _power_of_two(job: Job, sites: Sites) -> Outcome:
@@ -218,6 +216,4 @@ def _power_of_two(job: Job, sites: Sites) -> Outcome:
     plan = job.candidate(power_of_two_plan(sites, weights, bw, options.scheme.static))
     codes = options.exp_max - options.exp_min + 1 + options.keep_zero
     weights_bw = 1 + (codes - 1).bit_length()
-    return Outcome(
-        {"weights": Ladder((), weights_bw)}, plan, job.score(plan, "power of two weights", verdicts=job.verdicts())
-    )
+    return Outcome({"weights": Ladder((), weights_bw)}, plan, job.scoring.score(plan, "power of two weights"))

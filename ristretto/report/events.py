@@ -114,6 +114,14 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The job goes on from the scores that a stopped run has left in a file. No report tells of it."""
+
+    scores: int
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class HarmsMeasured:
     """What narrowing a site does to the net's output is known, for ``widths`` widths of each, on ``images`` images."""
 
@@ -139,6 +147,7 @@ Event = (
     | LengthsChosen
     | Folded
     | HarmsMeasured
+    | Resumed
     | Widened
     | Warned
 )

@@ -22,6 +22,7 @@ from ristretto.report.events import (
     Output,
     PassDone,
     PassStarted,
+    Resumed,
     Warned,
     Widened,
 )
@@ -99,6 +100,11 @@ def event_lines(event: Event) -> Iterator[LogLine]:
         case Dropped(purpose, images, of, score):
             text = f"Dropped {purpose} after {images} of {of} images: it misses the margin"
             yield LogLine(f"{text}, its score is about {number(score)}.")
+        case Resumed(scores, file):
+            if scores:
+                yield LogLine(f"Going on from {scores} finished scores in {file}.")
+            else:
+                yield LogLine(f"No finished scores in {file}.")
         case Warned(text):
             yield LogLine(text, severity="W")
 

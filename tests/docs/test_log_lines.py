@@ -25,7 +25,7 @@ JOBS = (
     (*LENET, *FIXED, "--iterations", "all", "--report", "r.json", "--error_margin", 0.6),
     (*LENET, *FIXED, "--iterations", "all", "--fast", "--error_margin", 1),
     (*LENET, *FIXED, "--iterations", 20, *EIGHT, "--gpu", 0),
-    (*LENET, *FIXED, "--iterations", 2, "--skip", "*:activations", "--only", "conv*"),
+    (*LENET, *FIXED, "--iterations", 2, "--skip", "*:activations", "--only", "conv*", "--resume"),
     (*LENET, *FIXED, "--iterations", 2, "--only", "ip*", "--score", "loss", "--bw_fc_params", 8),
     (*LENET, "--trimming_mode", "minifloat", "--iterations", 2),
     (*LENET, "--trimming_mode", "integer_power_of_2_weights", "--iterations", 2),
@@ -35,6 +35,7 @@ JOBS = (
 UNSEEN = {
     "Use GPU with device ID <number>": "no CUDA here",
     "Kept <layer>: <reason>.": "tests/pipeline has nets with such layers",
+    "Going on from <n> finished scores in <file>.": "tests/pipeline/test_resume.py stops jobs",
     "The net has no <CONV or FC> layers: <CONV or FC> weights are not searched.": "no such net comes with the tool",
     "All together miss the margin: CONV weights get <n>bit.": "the group that is widened is the one that lost most",
     "All together miss the margin: FC weights get <n>bit.": "the same",
