@@ -45,7 +45,7 @@ def finished_to_json(finished: FinishedScore) -> dict[str, Any]:
         "outputs": {blob: _all_spelled(values) for blob, values in scored.outputs.items()},
         "images": scored.images,
         "batches": scored.batches,
-        "seconds": scored.seconds,
+        "seconds": _spelled(scored.seconds),
         "right": right,
         "events": [_event_to_json(event) for event in finished.events],
     }
@@ -58,7 +58,7 @@ def finished_from_json(data: Any) -> FinishedScore:
         ValueError, KeyError, TypeError, AttributeError: it did not write this.
     """
     outputs = {str(blob): _numbers(values) for blob, values in data["outputs"].items()}
-    counts = int(data["images"]), int(data["batches"]), float(data["seconds"])
+    counts = int(data["images"]), int(data["batches"]), _number(data["seconds"])
     scored = Scored(_number(data["score"]), outputs, *counts, _right(data["right"]))
     events = tuple(map(_event_from_json, data["events"]))
     return FinishedScore(str(data["purpose"]), str(data["plan"]), scored, events)
