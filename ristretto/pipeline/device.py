@@ -73,7 +73,7 @@ def find_device(asked: str) -> Device:
     try:
         _try(number)
     except (DeviceError, NetError) as error:
-        return Device(reason=error.what)
+        return Device(reason=f"{error.what} ({error.cure})" if isinstance(error, DeviceError) else error.what)
     return Device(number)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,15 @@ def has_cuda() -> bool:
     return CUDA in ort.get_available_providers()
 
 
+def _prepare_cuda() -> None:
+    """Let CUDA libraries that came with pip be found, and what onnxruntime says of missing ones be one line of ours."""
+    ort.set_default_logger_severity(4)
+    preload = getattr(ort, "preload_dlls", None)  # from 1.21 on
+    if preload is not None:
+        with redirect_stdout(StringIO()):
+            preload()
+
+
 class Session:
     """A loaded model that maps named arrays to named arrays."""
 
@@ -76,6 +87,7 @@ class Session:
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if device is not None:
             providers.insert(0, (CUDA, {"device_id": str(device), **_CUDA_OPTIONS}))
+            _prepare_cuda()
         try:
             self._session = ort.InferenceSession(
                 model,
@@ -85,7 +97,7 @@ class Session:
             )
         except Exception as error:  # onnxruntime's own classes are not public
             raise _refused(error) from error
-        # Where its libraries are missing onnxruntime says so on stdout and takes the CPU.
+        # Where its libraries are missing, or there is no such device, onnxruntime takes the CPU.
         if device is not None and CUDA not in self._session.get_providers():
             what = f"onnxruntime cannot use GPU {device}"
             raise DeviceError(what, cure="do its driver and CUDA libraries suit onnxruntime-gpu?")

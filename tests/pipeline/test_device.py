@@ -196,3 +196,21 @@ def test_a_session_does_not_fall_back_in_silence(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DeviceError, match="onnxruntime cannot use GPU 0; do its driver"):
         _try(0)
     assert [each.device for each in made.asked] == ["0"]
+
+
+def test_cuda_libraries_of_pip_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded: list[bool] = []
+
+    def preload() -> None:
+        print("Failed to load libcublas.so")
+        loaded.append(True)
+
+    machine(monkeypatch, 1)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    assert find_device("0").number == 0
+    assert loaded
+    assert capsys.readouterr() == ("", "")
+    assert find_device("").number is None
+    assert len(loaded) == 1
