@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -204,7 +205,7 @@ def test_cuda_libraries_of_pip_are_looked_for(
     loaded: list[bool] = []
 
     def preload() -> None:
-        print("Failed to load libcublas.so")
+        sys.stdout.write("Failed to load libcublas.so")
         loaded.append(True)
 
     machine(monkeypatch, 1)
