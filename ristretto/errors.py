@@ -4,6 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+LONGEST, LONGEST_WORD = 2000, 400
+"""Characters of a message and of a word in it; what is longer quotes a file that was made to be a nuisance."""
+
+
+def one_line(text: str) -> str:
+    """A text as a line for a terminal: no line feeds, no control characters, and not longer than people read."""
+    text = " ".join(word if len(word) <= LONGEST_WORD else f"{word[:100]}...{word[-40:]}" for word in text.split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST * 2 // 3]} ... {text[-LONGEST // 3 :]}"
+    return visible(text)
+
+
+def visible(text: str) -> str:
+    """A text without characters that would steer a terminal: they are spelled as escapes."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(char: str) -> str:
+    """A character that does nothing to a terminal; bytes that were no UTF-8 are left to the stream's own rule."""
+    if char.isprintable() or char == "\t" or "\udc80" <= char <= "\udcff":
+        return char
+    return char.encode("unicode_escape").decode("ascii")
+
 
 class RistrettoError(Exception):
     """A user's mistake: what is wrong, where, and how to mend it, on one line.
@@ -46,7 +69,7 @@ class RistrettoError(Exception):
         text = ": ".join([*parts, self.what])
         if self.cure:
             text = f"{text}; {self.cure}"
-        return " ".join(text.split())
+        return one_line(text)
 
 
 def _again(

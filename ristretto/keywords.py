@@ -26,6 +26,7 @@ class NetKeywords(TypedDict, total=False):
     rounding: Rounding | RoundingName
     inputs: PathLike | None
     data_root: PathLike | None
+    untrusted: bool
     seed: int
     threads: int
     gpu: str | int
@@ -48,6 +49,7 @@ class ConvertKeywords(TypedDict, total=False):
     rounding: Rounding | RoundingName
     inputs: PathLike | None
     data_root: PathLike | None
+    untrusted: bool
     seed: int
     plugins: Paths
     level: int
@@ -95,6 +97,7 @@ class QuantizeKeywords(TypedDict, total=False):
     score_script: str | None
     inputs: PathLike | None
     data_root: PathLike | None
+    untrusted: bool
     calibration_phase: Phase
     calibration_batches: int
     ranges: PathLike | None

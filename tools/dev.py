@@ -4,7 +4,9 @@ python3 tools/dev.py demo       quantize a small net that comes with the project
 python3 tools/dev.py test       run the tests
 python3 tools/dev.py check      linter, formatter, type checker, tests: all that continuous integration checks
 python3 tools/dev.py docs       build the documentation as a site into build/site
-python3 tools/dev.py install    set up for development
+python3 tools/dev.py install    set up for development; with --locked from the pins in requirements/, as CI does
+python3 tools/dev.py lock       renew these pins
+python3 tools/dev.py audit      ask whether what is pinned has known vulnerabilities
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+LOCKED = ROOT / "requirements"
 
 TESTS = ("pytest", "-n", "auto", "tests")
 DOCS = ("mkdocs", "build", "--strict", "--quiet", "--config-file", "tools/site/mkdocs.yml")
@@ -47,8 +51,11 @@ def make_venv(folder: Path) -> None:
     sys.exit("python3 cannot make a virtual environment; on Debian: apt install python3-venv")
 
 
-def set_up(extras: str) -> None:
-    """Install the project and what it needs, unless that was done for this very pyproject.toml."""
+def set_up(extras: str, *, locked: bool = False) -> None:
+    """Install the project and what it needs, unless that was done for this very pyproject.toml.
+
+    With ``locked`` only what is pinned, each file by its hash; the project is then built by a pinned hatchling, too.
+    """
     wanted = extras + hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     stamp = VENV / ".installed"
     done = stamp.read_text() if stamp.exists() else ""
@@ -57,15 +64,46 @@ def set_up(extras: str) -> None:
     if not PYTHON.exists():
         make_venv(VENV)
     print(f"setting up {VENV}", file=sys.stderr)
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", f"{ROOT}{extras}"], check=True)
+    if locked:
+        install(PYTHON, "--require-hashes", "--only-binary", ":all:", "--requirement", str(LOCKED / "ci.txt"))
+        install(PYTHON, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
+    else:
+        install(PYTHON, "--editable", f"{ROOT}{extras}")
     stamp.write_text(wanted)
+
+
+def install(python: Path, *what: str) -> None:
+    """Let an environment's pip install something."""
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what], check=True)
 
 
 def run_module(*command: str) -> int:
     """Run a module of the environment in the project's folder."""
     quiet = {"NO_MKDOCS_2_WARNING": "1"}  # an advertisement
     return subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, env={**os.environ, **quiet}, check=False).returncode
+
+
+def aside(program: str, *what: str) -> int:
+    """Run one of the tools in a new environment of its own that has nothing but what is named."""
+    with tempfile.TemporaryDirectory(prefix="ristretto-") as folder:
+        make_venv(Path(folder))
+        python = Path(folder) / "bin" / "python"
+        install(python, *what)
+        return subprocess.run([str(python), str(ROOT / "tools" / program)], cwd=ROOT, check=False).returncode
+
+
+def lock() -> int:
+    """Pin anew; pip itself first, as an old one does not tell all licences."""
+    return aside("lock.py", "--upgrade", "pip")
+
+
+def audit() -> int:
+    """Ask for known vulnerabilities, unless what asks cannot be installed."""
+    try:
+        return aside("audit.py", "--require-hashes", "--requirement", str(LOCKED / "audit.txt"))
+    except subprocess.CalledProcessError:
+        print("NOT AUDITED: pip-audit cannot be installed")
+        return 0
 
 
 def docs() -> int:
@@ -94,11 +132,14 @@ def check() -> int:
 def main() -> int:
     """Do what was asked for."""
     actions = {"demo": "", "test": "[dev]", "check": "[dev]", "docs": "[dev]", "install": "[dev]"}
-    if len(sys.argv) < 2 or sys.argv[1] not in actions:
+    alone = {"lock": lock, "audit": audit}
+    if len(sys.argv) < 2 or sys.argv[1] not in {*actions, *alone}:
         print(__doc__)
         return 2
     action, more = sys.argv[1], sys.argv[2:]
-    set_up(actions[action])
+    if action in alone:
+        return alone[action]()
+    set_up(actions[action], locked="--locked" in more)
     if action == "demo":
         return run_module("ristretto", "demo", *more)
     if action == "test":

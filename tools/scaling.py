@@ -78,16 +78,16 @@ def measured(job: Job, plan: QuantPlan) -> tuple[Net, Runner, list[Ran]]:
 
     def begun() -> Pieces:
         pieces = Pieces(replace(runner, _loaded={}))
-        run_batch(pieces, few, wanted)
+        run_batch(pieces, few, wanted, 0)
         return pieces
 
     few = {blob: array[:2] for blob, array in next(iter(job.feed.batches())).items()}
     pieces = begun()
-    start = processor_time(begun) - processor_time(lambda: run_batch(pieces, few, wanted))
+    start = processor_time(begun) - processor_time(lambda: run_batch(pieces, few, wanted, 0))
     ran: list[Ran] = []
 
     def some() -> None:
-        ran[:] = [run_batch(pieces, batch, wanted) for batch in section(job.feed)]
+        ran[:] = [run_batch(pieces, batch, wanted, 0) for batch in section(job.feed)]
 
     taken = processor_time(some)
     return Net(start, taken / sum(each.images for each in ran)), runner, ran

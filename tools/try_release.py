@@ -3,7 +3,8 @@
     python tools/try_release.py [PYTHON ...]      python3.12, say; without any, the Python that runs this
 
 Builds the sdist, and from it the wheel; checks what they hold; installs the wheel into an empty environment
-of each Python and runs the demo there. With --keep FOLDER both files are left in that folder.
+of each Python and runs the demo there. With --keep FOLDER both files are left in that folder; with --build-only they
+are built and checked, and not installed.
 """
 
 from __future__ import annotations
@@ -118,6 +119,7 @@ def main() -> int:
     """Build, check, and use with each Python."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("python", nargs="*", default=[sys.executable])
+    parser.add_argument("--build-only", action="store_true", help="do not install the wheel")
     parser.add_argument("--keep", type=Path, help="where the sdist and the wheel are to be left")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ristretto-release-") as name:
@@ -127,7 +129,7 @@ def main() -> int:
         sdist, wheel = build(target)
         found = list(faults(sdist, wheel))
         print(f"{sdist.name}, {wheel.name} ({wheel.stat().st_size} bytes)", *found, sep="\n", flush=True)
-        for number, python in enumerate(given.python):
+        for number, python in enumerate(() if given.build_only else given.python):
             place = folder / str(number)
             place.mkdir()
             use(wheel, python, place)

@@ -12,6 +12,7 @@ UNIT = "\0"
 
 _INDENT = re.compile(r"[ \t]*")
 _SEPARATOR = re.compile(r"[ \t]*[,;]")
+_FAR_SEPARATOR = re.compile(r"(?:[ \t\r\n\v\f]|#[^\n]*\n)*([,;])")
 _GLUED = re.compile(r"[\w.\-][\w.\-]")
 _BLANK_LINE = re.compile(r"[ \t]*\r?\n")
 _FIRST_INDENT = re.compile(r"^([ \t]{1,8})[^\s#}>]", re.MULTILINE)
@@ -36,11 +37,13 @@ class Edits:
             name: the field.
             text: the value as it is to stand in the file, quotes included.
         """
-        node = message.first(name)
-        if node is None:
+        field = next((field for field in message.named(name) if field.values), None)
+        if field is None:
             self._append(message, f"{name}: {text}", [f"{name}: {text}"])
+        elif isinstance(field.values[0], Message):  # which may stand without a colon
+            self.replace(field.start, field.end, f"{name}: {text}")
         else:
-            self.replace(node.start, node.end, text)
+            self.replace(field.values[0].start, field.values[0].end, text)
 
     def add_message(self, message: Message, name: str, lines: Sequence[str]) -> None:
         """Add a message field at the end of a message, whether it has such a field or not.
@@ -75,6 +78,7 @@ class Edits:
         text, start, end = self.document.text, field.start, field.end
         separator = _SEPARATOR.match(text, end)
         end = separator.end() if separator else end
+        far = None if separator else _FAR_SEPARATOR.match(text, end)
         line_start = text.rfind("\n", 0, start) + 1
         line_end = text.find("\n", end)
         line_end = len(text) if line_end < 0 else line_end + 1
@@ -83,6 +87,8 @@ class Edits:
         elif not text[end:line_end].strip():
             start, end = line_start, line_end
         self.replace(start, end, "")
+        if far is not None:  # on a later line, where nothing else has to go
+            self.replace(max(far.start(1), end), far.end(1), "")
 
     def remove_blocks(self, fields: Sequence[Field]) -> None:
         """Take fields out as ``remove`` does, each with a blank line behind it if one stands before it too.
@@ -93,6 +99,7 @@ class Edits:
         text, block, block_end = self.document.text, 0, -1
         for field in fields:
             self.remove(field)
+            far = self._splices.pop() if self._splices[-1][0] >= field.end else None
             start, end, _ = self._splices.pop()
             block = block if start == block_end else start
             kept = text[:block].rstrip()
@@ -100,6 +107,8 @@ class Edits:
             if blank and (not kept or text.count("\n", len(kept), block) > 1):
                 end = blank.end()
             self.replace(start, end, "")
+            if far is not None:
+                self.replace(max(far[0], end), max(far[1], end), far[2])
             block_end = end
 
     def replace_field(self, field: Field, lines: Sequence[str]) -> None:
@@ -148,7 +157,7 @@ class Edits:
                 _add(pieces, piece)
             position = end
         _add(pieces, self.document.text[position:])
-        return parse("".join(pieces), self.document.file)
+        return parse("".join(pieces), self.document.file, self.document.confined)
 
     def _append(self, message: Message, inline: str, lines: Sequence[str]) -> None:
         """Add a field at the end of a message, in the style of what stands there."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ristretto.caffe.confined import Confined
+from ristretto.caffe.limits import LAYERS, PROTOTXT_MB, check_layers, limit, read_at_most, to_raise
 from ristretto.caffe.netspec import LayerSpec, NetSpec, type_of
 from ristretto.caffe.rules import NetState, is_included, net_state
 from ristretto.caffe.textproto import Document, Scalar, parse
@@ -18,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 Forgive = Callable[[RistrettoError], None]
 """Hears of an error that does not end the walk."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What no name can hold: it would break lines of the log, or steer a terminal."""
 
 AUTOMATIC_TOP = "(automatic)"
 
@@ -34,23 +40,30 @@ _LOSS_TYPES = frozenset(
 )
 
 
-def read_prototxt(path: Path) -> Document:
+def read_prototxt(path: Path, confined: Confined | None = None) -> Document:
     """Read and parse a prototxt.
+
+    Args:
+        path: the file.
+        confined: the folders that paths in it must not leave; None where it is trusted.
 
     Raises:
         UsageError: the file cannot be read.
         PrototxtError: it is not well-formed.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        what = f"cannot read the prototxt: {error.strerror or error}"
+        data = read_at_most(path, PROTOTXT_MB, "prototxt")
+    except (OSError, ValueError) as error:
+        what = f"cannot read the prototxt: {getattr(error, 'strerror', None) or error}"
         raise UsageError(what, file=str(path), cure="check the path given") from error
     _log.debug("read %s: %d bytes", path, len(data))
     if b"\0" in data[:4096]:
         what = "this is a binary file, not a prototxt"
         raise UsageError(what, file=str(path), cure="are --model and --weights swapped, or is it not UTF-8 text?")
-    return parse(data, str(path))
+    document = parse(data, str(path), confined)
+    layers = (field for field in document.root.fields if field.name in ("layer", "layers"))
+    check_layers(sum(len(field.values) for field in layers), document.file, limit(LAYERS))
+    return document
 
 
 def modernise(document: Document) -> Document:
@@ -106,15 +119,23 @@ class _Blobs:
         """A name for every version: the last one of a blob has the blob's own."""
         names, taken = [], set(self.versions)
         last = {versions[-1] for versions in self.versions.values()}
+        marks: dict[str, int] = {}
         for number, (blob, maker) in enumerate(self.makers):
             name = blob
             if number not in last:
-                name = f"{blob}@{maker}"
+                plain = f"{blob}@{maker}"
+                name = plain + _mark(marks.get(plain, 0))
                 while name in taken:
-                    name += "'"
+                    marks[plain] = marks.get(plain, 0) + 1
+                    name = plain + _mark(marks[plain])
             taken.add(name)
             names.append(name)
         return names
+
+
+def _mark(count: int) -> str:
+    """What tells values of one name apart: a prime or two, or a number where many layers have one name."""
+    return "'" * count if count < 4 else f"'{count}"
 
 
 def build_net(document: Document, state: NetState | None = None, forgive: Forgive | None = None) -> NetSpec:
@@ -183,7 +204,7 @@ def _included(views: Iterable[View], state: NetState, blobs: _Blobs) -> Iterator
         layer = None
         try:
             if is_included(view, state):
-                layer = _Layer(index, view, view.text("name"), type_of(view), view.texts("bottom"), _tops(view))
+                layer = _layer(index, view)
         except RistrettoError as error:
             blobs.complain(error)
             for top in view.raw("top"):
@@ -191,6 +212,19 @@ def _included(views: Iterable[View], state: NetState, blobs: _Blobs) -> Iterator
                     blobs.lend(top.text)
         if layer is not None:
             yield layer
+
+
+def _layer(index: int, view: View) -> _Layer:
+    layer = _Layer(index, view, view.text("name"), type_of(view), view.texts("bottom"), _tops(view))
+    if len(layer.bottoms) + len(layer.tops) > limit(LAYERS) // 10:
+        what = f"the layer has {len(layer.bottoms)} bottoms and {len(layer.tops)} tops, more than {limit(LAYERS) // 10}"
+        raise view.error(what, cure=to_raise(LAYERS))
+    named = (("name", (layer.name,)), ("type", (layer.type,)), ("bottom", layer.bottoms), ("top", layer.tops))
+    for field_name, texts in named:
+        if any(map(_CONTROL.search, texts)):
+            what = f"the {field_name} holds a control character"
+            raise view.error(what, field=field_name, cure="names are words on one line")
+    return layer
 
 
 def _tops(view: View) -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import NetShapes
-from ristretto.caffe.weights import Weights
+from ristretto.caffe.weights import LayerWeights, Weights
 from ristretto.errors import WeightsError
 
 Blobs = tuple[NDArray[np.float32], ...]
@@ -43,6 +44,34 @@ def fit_weights(net: NetSpec, shapes: NetShapes, weights: Weights | None) -> tup
     if missing:
         _complain(net, missing, weights)
     return tuple(fitted)
+
+
+def with_shared(net: NetSpec, weights: Weights) -> Weights:
+    """The same weights, in which every layer that shares parameters has those of the first that names them.
+
+    Caffe writes them for each layer, others may not; what a layer that is not the first has of its own counts nothing.
+    """
+    held = {layer.name: list(layer.blobs) for layer in weights.layers if layer.blobs}
+    changed: dict[str, str] = {}
+    for (owner, at), *users in _shared_owners(net).values():
+        blobs = held.get(net.layers[owner].name, [])
+        for number, position in users if at < len(blobs) else ():
+            layer = net.layers[number]
+            own = held.setdefault(layer.name, [])
+            if position < len(own) and own[position] is not blobs[at]:
+                own[position] = blobs[at]
+            elif position == len(own):
+                own.append(blobs[at])
+            else:
+                continue
+            changed[layer.name] = layer.type
+    there = {layer.name for layer in weights.layers if layer.blobs}
+    layers = tuple(
+        replace(layer, blobs=tuple(held[layer.name])) if layer.blobs and layer.name in changed else layer
+        for layer in weights.layers
+    )
+    new = [LayerWeights(name, kind, tuple(held[name])) for name, kind in changed.items() if name not in there]
+    return Weights((*layers, *new), weights.files) if changed else weights
 
 
 def _shared_owners(net: NetSpec) -> dict[str, list[tuple[int, int]]]:

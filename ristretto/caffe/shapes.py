@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import ristretto.caffe.catalogue  # noqa: F401  (registers the shape rules)
 from ristretto.caffe.catalogue.registry import LayerShapes, known_types, layer_shapes, nearest_type
+from ristretto.caffe.limits import check_shape, spelled
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.errors import NetError
 
@@ -14,6 +15,10 @@ FED_TYPES = frozenset(
     {"Data", "ImageData", "HDF5Data", "Input", "MemoryData", "WindowData", "AnnotatedData", "VideoData"}
 )
 """Layer types without a bottom whose tops come from outside the net."""
+
+
+MOST_LISTED = 20
+"""How many unknown types an error names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,10 @@ def declared_shapes(layer: LayerSpec) -> tuple[Shape, ...] | None:
         shapes = [shape.integers("dim") for shape in layer.view.child("input_param").children("shape")]
         if not shapes:
             return None
+        for shape in shapes:
+            if min(shape, default=1) < 1:
+                what = f"an input of shape {spelled(shape)} holds nothing"
+                raise layer.view.error(what, cure="every dim must be at least 1", field="input_param")
         if len(shapes) == 1:
             shapes *= len(layer.tops)
         if len(shapes) != len(layer.tops):
@@ -77,6 +86,10 @@ def infer_shapes(net: NetSpec, fed: Mapping[str, Shape]) -> NetShapes:
         if len(rule.outputs) != len(layer.outputs):
             what = f"a {layer.type} layer makes {len(rule.outputs)} tops, {len(layer.outputs)} are named"
             raise layer.view.error(what, field="top")
+        for top, shape in zip(layer.tops, rule.outputs, strict=True):
+            check_shape(layer, shape, f"blob '{top}'")
+        for position, shape in enumerate(rule.blobs):
+            check_shape(layer, shape, f"blob {position} of the weights")
         values.update(zip(layer.outputs, rule.outputs, strict=True))
         layers.append(rule)
     return NetShapes(values, tuple(layers))
@@ -104,7 +117,11 @@ def _require_known_types(net: NetSpec) -> None:
     types = {layer.type: layer for layer in reversed(unknown)}
     if len(types) == 1:
         layer_shapes(unknown[0], ())
-    listed = "; ".join(f"'{kind}' (layer '{layer.name}'{_hint(kind)})" for kind, layer in sorted(types.items()))
+    listed = "; ".join(
+        f"'{kind}' (layer '{layer.name}'{_hint(kind)})" for kind, layer in sorted(types.items())[:MOST_LISTED]
+    )
+    if len(types) > MOST_LISTED:
+        listed += f"; and {len(types) - MOST_LISTED} more"
     cure = "plug-ins can teach them (docs/plugins.md)"
     raise NetError(f"{len(types)} unknown layer types: {listed}", file=net.file, cure=cure)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from ristretto.caffe.confined import Confined
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.textproto import Document
@@ -125,15 +126,19 @@ class SolverConfig:
     unknown: tuple[str, ...]
 
 
-def read_solver(path: Path) -> SolverConfig:
+def read_solver(path: Path, confined: Confined | None = None) -> SolverConfig:
     """Read a solver prototxt.
+
+    Args:
+        path: the file.
+        confined: the folders that paths in it must not leave; None where it is trusted.
 
     Raises:
         UsageError: the file cannot be read.
         PrototxtError: it is not well-formed, or a value does not suit its field.
         NetError: it makes no sense.
     """
-    return parse_solver(read_prototxt(path))
+    return parse_solver(read_prototxt(path, confined))
 
 
 def parse_solver(document: Document) -> SolverConfig:

@@ -6,13 +6,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.shapes import FED_TYPES
 
 _RECTIFIES = frozenset({"ReLU", "ReLU6", "Clip"})
 
-_PASSES_ON = frozenset(
-    {"Concat", "Crop", "Dropout", "Flatten", "Permute", "ReLU6", "Reshape", "ShuffleChannel", "Slice", "Split"}
-)
-"""Layers that move values and compute none, so that rounding before them is rounding after them."""
+_MOVES = frozenset({"Concat", "Crop", "Dropout", "Flatten", "Permute", "Reshape", "ShuffleChannel", "Slice", "Split"})
+"""Layers that move values and compute none."""
+
+_PASSES_ON = _MOVES | {"ReLU6"}
+"""Layers with which rounding before them is rounding after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class _Reads:
     others: bool = False
 
 
+def fed_values(net: NetSpec) -> frozenset[str]:
+    """The values that the net is fed, and what layers make of them that only move values."""
+    found: set[str] = set()
+    for layer in net.layers:
+        if layer.type in FED_TYPES or (layer.type in _MOVES and layer.inputs and found.issuperset(layer.inputs)):
+            found.update(layer.outputs)
+    return frozenset(found)
+
+
 def stored_results(net: NetSpec, quantized: Collection[str], sums: Collection[str] = ()) -> dict[str, Stored]:
     """For each quantized layer how its result is stored.
 
@@ -65,7 +76,9 @@ def stored_results(net: NetSpec, quantized: Collection[str], sums: Collection[st
     reading: dict[str, list[LayerSpec]] = {}
     for layer in net.layers:
         for value in dict.fromkeys(layer.inputs):
-            reading.setdefault(value, []).append(layer)
+            readers_of = reading.setdefault(value, [])
+            if layer.type != "Silence":
+                readers_of.append(layer)
 
     def follow(value: str, rectified: bool = False) -> _Reads:
         readers: list[tuple[str, bool]] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NoReturn
 
+from ristretto.caffe.confined import Confined
+from ristretto.caffe.limits import LAYERS, check_layers, limit
 from ristretto.caffe.tree import Document, Field, Message, Scalar, ScalarKind
 from ristretto.errors import PrototxtError
 
@@ -14,11 +16,11 @@ MAX_DEPTH = 100
 """As in protobuf itself, and low enough for Python's stack."""
 
 _TOKEN = re.compile(
-    r"""(?P<space>(?:[ \t\r\n\v\f]|\#[^\n]*)+)
+    r"""(?P<space>[ \t\r\n\v\f]+|\#[^\n]*)
       | (?P<identifier>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<number>0[xX][0-9a-fA-F]+
                  | (?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][+-]?[0-9]+)?[fF]?)
-      | (?P<string>"(?:[^"\\\n]|\\[^\n])*"|'(?:[^'\\\n]|\\[^\n])*')
+      | (?P<string>"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"|'[^'\\\n]*(?:\\[^\n][^'\\\n]*)*')
       | (?P<symbol>[{}<>\[\]:;,./-])
     """,
     re.VERBOSE,
@@ -32,18 +34,20 @@ _ESCAPE = re.compile(
 _SIMPLE = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34, "?": 63}
 
 
-def parse(data: bytes | str, file: str = "") -> Document:
+def parse(data: bytes | str, file: str = "", confined: Confined | None = None) -> Document:
     """Parse a prototxt into a tree that prints back byte for byte.
 
     Args:
         data: the file's content.
         file: its name, for errors.
+        confined: the folders that paths in it must not leave; None where it is trusted.
 
     Raises:
         PrototxtError: it is not well-formed; the error names the place and the way to mend it.
+        NetError: it has more layers than a net may have.
     """
     text = data.decode("utf-8", "surrogateescape") if isinstance(data, bytes) else data
-    return Document(text, file, _Parser(text, file).file())
+    return Document(text, file, _Parser(text, file).file(), confined)
 
 
 class _Parser:
@@ -57,6 +61,7 @@ class _Parser:
         self.token = ""
         self.start = 0
         self.last_end = 0
+        self.layers, self.most_layers = 0, limit(LAYERS)
         self.advance()
 
     def advance(self) -> None:
@@ -124,6 +129,9 @@ class _Parser:
                     cure = f"the '{opener}' of line {line}, column {column} needs a '{closing}' before it"
                 self.fail(f"unexpected '{self.token}'", self.start, cure)
             found.append(self.field(depth))
+            if depth == 0 and found[-1].name in ("layer", "layers"):
+                self.layers += 1
+                check_layers(self.layers, self.name, self.most_layers)
             if self.kind == "symbol" and self.token in ",;":
                 self.advance()
         return tuple(found)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from ristretto.caffe.confined import Confined
+
 ScalarKind = Literal["string", "number", "identifier"]
 
 
@@ -84,11 +86,13 @@ class Document:
         text: the whole text; bytes that are no UTF-8 are kept as surrogates.
         file: its name, for errors.
         root: the fields of the file.
+        confined: the folders that paths in it must not leave; None where it is trusted.
     """
 
     text: str = field(repr=False)
     file: str
     root: Message = field(repr=False)
+    confined: Confined | None = None
 
     def to_bytes(self) -> bytes:
         """The very bytes that it was parsed from."""

@@ -64,7 +64,7 @@ class Weights:
         return self._by_name.get(name)
 
 
-def read_weights(paths: Sequence[Path] | str) -> Weights:
+def read_weights(paths: Sequence[Path] | str, *, untrusted: bool = False) -> Weights:
     """Read weights files; layers of later ones override those of earlier ones.
 
     Arrays of float32 data are read-only views of the mapped file, so that reading costs neither time nor memory
@@ -72,13 +72,14 @@ def read_weights(paths: Sequence[Path] | str) -> Weights:
 
     Args:
         paths: the files, or their paths in one string, separated by commas.
+        untrusted: whether what an HDF5 file links to must lie in its own folder.
 
     Raises:
         WeightsError: a file is missing, damaged, or no weights file.
         UsageError: an HDF5 file is given and h5py is not installed, or the string names no file.
     """
     files = split_paths(paths) if isinstance(paths, str) else tuple(paths)
-    weights = Weights(tuple(layer for path in files for layer in _read(path)), files)
+    weights = Weights(tuple(layer for path in files for layer in _read(path, untrusted)), files)
     for path in files:
         _log.debug("read %s", path)
     with_blobs = [layer for layer in weights.layers if layer.blobs]
@@ -87,14 +88,14 @@ def read_weights(paths: Sequence[Path] | str) -> Weights:
     return weights
 
 
-def _read(path: Path) -> list[LayerWeights]:
+def _read(path: Path, untrusted: bool = False) -> list[LayerWeights]:
     try:
         with path.open("rb") as file:
             start = file.read(1024)
             if not start:
                 raise WeightsError("the weights file is empty", file=str(path))
             if start.startswith(HDF5_MAGIC):
-                return [LayerWeights(name, "", blobs) for name, blobs in read_hdf5_layers(path)]
+                return [LayerWeights(name, "", blobs) for name, blobs in read_hdf5_layers(path, untrusted)]
             if path.is_file():
                 data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             else:  # a pipe cannot be mapped

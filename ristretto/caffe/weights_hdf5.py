@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.caffe.confined import check_links, confined_to
 from ristretto.errors import UsageError, WeightsError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -31,7 +32,7 @@ def import_h5py(file: str) -> Any:
     return h5py
 
 
-def read_hdf5_layers(path: Path) -> list[tuple[str, Blobs]]:
+def read_hdf5_layers(path: Path, untrusted: bool = False) -> list[tuple[str, Blobs]]:
     """The (layer name, blobs) pairs of a .caffemodel.h5. A layer name with slashes is a path of groups.
 
     Caffe stores a shared parameter once, with the layer that owns it. In the others its place is taken by an array
@@ -44,6 +45,7 @@ def read_hdf5_layers(path: Path) -> list[tuple[str, Blobs]]:
     h5py = import_h5py(str(path))
     try:
         with h5py.File(path, "r") as file:
+            check_links(file, h5py, path, confined_to(untrusted, path))
             if not isinstance(file.get("data"), h5py.Group):
                 what = "the HDF5 file holds no weights: it has no group 'data'"
                 raise WeightsError(what, file=str(path), cure="give the .caffemodel.h5 that Caffe saved")

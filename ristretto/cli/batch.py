@@ -37,6 +37,8 @@ EXIT_INTERRUPTED, EXIT_MARGIN_MISSED, EXIT_MISTAKE, EXIT_FAULT = 130, 3, 2, 1
     click.option("--stop_on_error", is_flag=True, help="Begin no other job once one has failed."),
     click.option("--strict", is_flag=True, help="Exit with status 3 if a margin is missed."),
     click.option("--dry_run", is_flag=True, help="Print the commands, and run nothing."),
+    click.option("--untrusted", is_flag=True, help="The file is somebody else's: refuse code and machines that it "
+                 "names, and paths that lead out of its folder and OUTPUT; every job is run with this flag."),
 )  # fmt: skip
 def batch(
     jobs: Path,
@@ -47,6 +49,7 @@ def batch(
     stop_on_error: bool,
     strict: bool,
     dry_run: bool,
+    untrusted: bool,
 ) -> int:
     """Run many jobs, each in a folder and a process of its own, and sum them up in one table.
 
@@ -74,10 +77,11 @@ def batch(
     from ristretto.cli.jobs_run import Batch, shell_line
     from ristretto.cli.jobs_table import line_of, print_summary, write_summary
     from ristretto.cli.main import cli
+    from ristretto.cli.signals import STOPPED, Terminated
 
     context = click.get_current_context()
     commands = {name: command for name in COMMANDS if (command := cli.get_command(context, name)) is not None}
-    asked = read_jobs(jobs, commands, output, {"quantize": _check_quantize})
+    asked = read_jobs(jobs, commands, output, {"quantize": _check_quantize}, untrusted=untrusted)
     if dry_run:
         for job in asked.jobs:
             click.echo(shell_line(job, asked.root))
@@ -100,9 +104,9 @@ def batch(
 
     try:
         results = runner.run(at_a_time, finished)
-    except KeyboardInterrupt:
+    except STOPPED as stop:
         click.echo("interrupted; the same command goes on with what is not done", err=True)
-        return EXIT_INTERRUPTED
+        return stop.status if isinstance(stop, Terminated) else EXIT_INTERRUPTED
     shown = [lines[each.job.name] for each in results]
     print_summary(shown)
     return _status(results, shown, strict)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ristretto.cli.output import Output, current_output, is_coloured, is_terminal
+from ristretto.errors import visible
 from ristretto.report.events import BatchDone, Event, PassDone, PassStarted
 from ristretto.report.glog import LogLine, event_lines, glog_line, summary_lines
 from ristretto.report.plain import plain_line, plain_lines, plain_summary
@@ -28,14 +29,15 @@ _STYLES = {"W": "yellow", "E": "red"}
 def plain_write(line: str, style: str = "") -> None:
     """Write a line to stderr as it is."""
     if sys.stderr is not None:  # closed, as cron jobs do
-        sys.stderr.write(line + "\n")
+        with suppress(OSError):  # a log on a full disk ends no job
+            sys.stderr.write(line + "\n")
 
 
 def warn(text: str) -> None:
     """Write a warning to stderr, from a command that keeps no log."""
     if not current_output().shows("W"):
         return
-    line = f"ristretto: warning: {text}"
+    line = visible(f"ristretto: warning: {text}")
     if is_coloured(sys.stderr):
         terminal_console().print(line, markup=False, style=_STYLES["W"])
     else:
@@ -87,7 +89,7 @@ class JobConsole:
     def log(self, line: LogLine) -> None:
         """Log a line."""
         if self.output.shows(line.severity):
-            text = glog_line(line) if self.output.log_format == "glog" else plain_line(line)
+            text = visible(glog_line(line) if self.output.log_format == "glog" else plain_line(line))
             self.write(text, _STYLES.get(line.severity, ""))
 
     def text(self, text: str) -> None:

@@ -18,6 +18,7 @@ from ristretto.cli.options import (
     rounding,
     seed,
     state,
+    untrusted,
 )
 
 
@@ -38,6 +39,7 @@ from ristretto.cli.options import (
 @rounding
 @inputs
 @data_root
+@untrusted
 @state
 @seed
 @plugins

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +38,12 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
     target = output or Path(tempfile.mkdtemp(prefix="ristretto-demo-"))
     if target.exists() and not target.is_dir():
         raise UsageError("this is a file, a folder is to be written to", file=str(target), cure="name a folder")
-    target.mkdir(parents=True, exist_ok=True)
+    made = not target.exists() or output is None
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot make the folder: {error.strerror}"
+        raise UsageError(what, file=str(target), cure="name another with --output") from error
     flags: dict[str, Any] = {
         "model": folder / "train_val.prototxt",
         "weights": (folder / f"digits_{net}.caffemodel",),
@@ -57,4 +63,9 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
     )
     if current_output().shows("I"):
         click.echo(command, err=True)
-    return run_quantize(flags, target / "report.json", strict=False)
+    try:
+        return run_quantize(flags, target / "report.json", strict=False)
+    finally:
+        if made:
+            with suppress(OSError):  # it is not empty: the job is done
+                target.rmdir()

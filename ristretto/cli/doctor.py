@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ristretto.cli.options import PATH, WeightsType, data_root, inputs, plugins, score, state, threads
+from ristretto.cli.options import PATH, WeightsType, data_root, inputs, plugins, score, state, threads, untrusted
 from ristretto.cli.output import current_output, is_coloured, is_terminal
 from ristretto.errors import UsageError
 
@@ -44,6 +44,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 )
 @inputs
 @data_root
+@untrusted
 @state
 @threads
 @plugins

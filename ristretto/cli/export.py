@@ -19,6 +19,7 @@ from ristretto.cli.options import (
     rounding,
     seed,
     state,
+    untrusted,
 )
 from ristretto.export.targets import TARGETS
 
@@ -40,6 +41,7 @@ def _targets() -> str:
 )
 @inputs
 @data_root
+@untrusted
 @click.option(
     "--formats",
     type=ListType(),

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ristretto.cli.options import PATH, WeightsType, data_root, threads
+from ristretto.cli.options import PATH, WeightsType, data_root, threads, untrusted
 from ristretto.cli.sections import SectionCommand, section
 
 if TYPE_CHECKING:
     from ristretto.pipeline.finetune import Asked
-
-EXIT_INTERRUPTED = 130
 
 
 @click.command(short_help="Train a net as it is quantized.", cls=SectionCommand)
@@ -67,6 +65,7 @@ EXIT_INTERRUPTED = 130
 @section(
     "Data and machine",
     data_root,
+    untrusted,
     click.option(
         "--seed",
         type=int,
@@ -79,8 +78,8 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
 
     The solver is Caffe's: types, learning rate policies, snapshots and log are the same. If the net that it names is
     quantized, weights are rounded in the forward pass and the gradients go to the float weights behind them. Snapshots
-    are PREFIX_iter_N.caffemodel with PREFIX_iter_N.solverstate. Ctrl-C writes one and stops (status 130); SIGHUP writes
-    one and goes on. Needs torch: pip install 'ristretto-fixed-point[finetune]'.
+    are PREFIX_iter_N.caffemodel with PREFIX_iter_N.solverstate. Ctrl-C writes one and stops (status 130), SIGTERM too
+    (143); SIGHUP writes one and goes on. Needs torch: pip install 'ristretto-fixed-point[finetune]'.
 
     \b
     Example:
@@ -90,7 +89,7 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
     Then:
       ristretto test --model quantized.prototxt --weights PREFIX_iter_1000.caffemodel
     """
-    from ristretto.atomic import atomic_write_text, check_outputs
+    from ristretto.atomic import atomic_together, atomic_write_text, check_outputs
     from ristretto.cli.console import job_console
     from ristretto.errors import UsageError
     from ristretto.pipeline.finetune import FinetuneOptions
@@ -123,11 +122,12 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
             elif isinstance(event, Stepped):
                 console.advance(BatchDone(event.iteration, ()))
 
-        result = train(options, hear, asked.now)
-    if report is not None:
-        atomic_write_text(report, dump(training_to_json(result, VERSION)))
-    if plot is not None:
-        atomic_write_text(plot, loss_plot(result))
+        with atomic_together():
+            result = train(options, hear, asked.now)
+            if report is not None:
+                atomic_write_text(report, dump(training_to_json(result, VERSION)))
+            if plot is not None:
+                atomic_write_text(plot, loss_plot(result))
     for test in result.tests[-1:]:
         for output in test.outputs:
             click.echo(f"{output.blob}: {' '.join(format(value, 'g') for value in output.values)}")
@@ -135,14 +135,15 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
         click.echo(f"weights: {result.weights}")
     if result.prototxt:
         click.echo(f"formats: {result.prototxt}")
-    return EXIT_INTERRUPTED if result.interrupted else 0
+    return 128 + asked.number if result.interrupted else 0
 
 
 class _Signals:
-    """What signals have asked for since it was last looked at."""
+    """What signals have asked for since it was last looked at, and which one asked to stop."""
 
     def __init__(self) -> None:
         self.asked: Asked = ""
+        self.number = int(signal.SIGINT)
 
     def now(self) -> Asked:
         """What is asked for; a wish to stop stays."""
@@ -154,17 +155,21 @@ class _Signals:
 
 @contextmanager
 def _signals() -> Iterator[_Signals]:
-    """Ctrl-C asks to stop, and the second one stops at once; SIGHUP asks for a snapshot (caffe.cpp)."""
+    """Ctrl-C asks to stop, and the second one stops at once; SIGHUP asks for a snapshot (caffe.cpp).
+
+    SIGTERM is as Ctrl-C: schedulers send it some time before they kill.
+    """
     signals = _Signals()
 
-    def stop(_number: int, _frame: object) -> None:
-        signals.asked = "stop"
+    def stop(number: int, _frame: object) -> None:
+        signals.asked, signals.number = "stop", number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
 
     def snapshot(_number: int, _frame: object) -> None:
         signals.asked = signals.asked or "snapshot"
 
-    wanted = {signal.SIGINT: stop}
+    wanted: dict[int, Callable[[int, object], None]] = {signal.SIGINT: stop, signal.SIGTERM: stop}
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None:
         wanted[hangup] = snapshot

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import PATH, model, plugins
+from ristretto.cli.options import PATH, AnyType, model, plugins
 
 
-class NumbersType(click.ParamType[Any]):
+class NumbersType(AnyType):
     """Numbers, separated by commas."""
 
     name = "N,N,N"

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from ristretto.cli.options import data_root, model, optional_weights, phase, plugins, state
+from ristretto.cli.options import data_root, model, optional_weights, phase, plugins, state, untrusted
 
 
 @click.command(short_help="Show layers, shapes, parameters, operations and weight ranges.")
@@ -15,6 +15,7 @@ from ristretto.cli.options import data_root, model, optional_weights, phase, plu
 @optional_weights
 @phase
 @data_root
+@untrusted
 @state
 @plugins
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -23,6 +24,7 @@ def inspect(
     weights: tuple[Path, ...],
     phase: Literal["TRAIN", "TEST"],
     data_root: Path | None,
+    untrusted: bool,
     level: int,
     stages: tuple[str, ...],
     plugins: tuple[str, ...],
@@ -39,7 +41,7 @@ def inspect(
     from ristretto.report.inspection import facts_to_json, render_facts
     from ristretto.report.jsonfile import dump
 
-    facts = inspect_net(model, weights, phase, data_root, plugins, level, stages)
+    facts = inspect_net(model, weights, phase, data_root, plugins, level, stages, untrusted)
     for warning in facts.warnings:
         warn(warning)
     click.echo(dump(facts_to_json(facts)) if as_json else render_facts(facts), nl=not as_json)

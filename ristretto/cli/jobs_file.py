@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import yaml
 
 from ristretto.cli.jobs_flags import Job, Mistake, Value, check_apart, labels, made_job, nearest, parameters_of
 from ristretto.errors import UsageError
+from ristretto.pipeline.files import read_yaml_text
+from ristretto.pipeline.untrusted import Bounds
 
 COMMANDS = ("quantize", "test")
 
@@ -56,7 +59,12 @@ class _Entry:
 
 
 def read_jobs(
-    path: Path, commands: Mapping[str, click.Command], output: Path, checks: Mapping[str, Check] | None = None
+    path: Path,
+    commands: Mapping[str, click.Command],
+    output: Path,
+    checks: Mapping[str, Check] | None = None,
+    *,
+    untrusted: bool = False,
 ) -> JobsFile:
     """Read and check a file of jobs.
 
@@ -65,19 +73,22 @@ def read_jobs(
         commands: the commands by name, whose own parameters say what flags there are and what values they take.
         output: the folder that gets a folder for each job.
         checks: by command what else is to be looked at.
+        untrusted: whether the file must name no code and no machines, and no paths but those in its folder and in
+            ``output``; every job then gets the same flag.
 
     Raises:
         UsageError: it cannot be read, or one of its jobs could not run; with file and line.
     """
     try:
-        return _Reader(commands, output, checks or {}).read(_composed(path))
+        bounds = Bounds.of_jobs(path, output) if untrusted else None
+        return _Reader(commands, output, checks or {}, bounds).read(_composed(path))
     except Mistake as error:
         raise UsageError(error.what, file=str(path), line=error.line, cure=error.cure) from error
 
 
 def _composed(path: Path) -> yaml.Node | None:
     try:
-        return yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
+        return yaml.compose(read_yaml_text(path), yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise Mistake(f"cannot read the jobs: {reason}") from error
@@ -88,10 +99,13 @@ def _composed(path: Path) -> yaml.Node | None:
 
 
 class _Reader:
-    def __init__(self, commands: Mapping[str, click.Command], output: Path, checks: Mapping[str, Check]) -> None:
+    def __init__(
+        self, commands: Mapping[str, click.Command], output: Path, checks: Mapping[str, Check], bounds: Bounds | None
+    ) -> None:
         self.commands = commands
         self.output = output
         self.checks = checks
+        self.bounds = bounds
 
     def read(self, node: yaml.Node | None) -> JobsFile:
         top = _mapping(node, "the file")
@@ -99,6 +113,9 @@ class _Reader:
         root = Path(_text(*top["root"])) if "root" in top else Path()
         if not root.is_dir():
             raise Mistake(f"root: there is no folder {root}", top["root"][1])
+        if self.bounds is not None:
+            self.bounds = replace(self.bounds, root=root)
+            self.bounds.check_paths([root])
         defaults = self.defaults(*top["defaults"]) if "defaults" in top else None
         if "jobs" not in top or not isinstance(top["jobs"][0], yaml.SequenceNode) or not top["jobs"][0].value:
             raise Mistake("there are no jobs", cure="list them under jobs:")
@@ -160,11 +177,21 @@ class _Reader:
                 parts,
                 entry.command,
                 command,
-                {**entry.flags, **chosen},
+                {**entry.flags, **chosen, **self._own_flags(entry.line)},
                 self.output,
                 entry.line,
-                self.checks.get(entry.command),
+                partial(self._check, entry.command),
             )
+
+    def _own_flags(self, line: int) -> dict[str, Value]:
+        return {} if self.bounds is None else {"untrusted": Value(("true",), line)}
+
+    def _check(self, command: str, flags: Mapping[str, Any]) -> None:
+        if self.bounds is not None:
+            self.bounds.check_flags(flags)
+        check = self.checks.get(command)
+        if check is not None:
+            check(flags)
 
 
 def _mapping(node: yaml.Node | None, what: str) -> dict[str, tuple[yaml.Node, int]]:

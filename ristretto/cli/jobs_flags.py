@@ -21,6 +21,9 @@ from ristretto.errors import RistrettoError
 PLACED = {"report": "report.json", "model_quantized": "quantized.prototxt"}
 """What goes into the folder of a job, by the flag that says so, where no other place is given."""
 
+PAIRS = "also"
+"""The flag whose values are IN=OUT."""
+
 LONGEST_NAME = 120
 """Bytes of a job's name; file systems take 255."""
 
@@ -96,6 +99,7 @@ def made_job(
     arguments: list[str] = []
     inputs: list[Path] = []
     written: dict[str, Path] = {}
+    also: list[Path] = []
     for key, value in flags.items():
         parameter = parameters.get(key)
         if parameter is None:
@@ -107,13 +111,17 @@ def made_job(
         arguments += _words(parameter, texts, value)
         if isinstance(parameter.type, OutputPath):
             written[key] = Path(texts[-1])
+        elif key == PAIRS:
+            pairs = [text.partition("=") for text in texts]
+            inputs += [Path(source) for source, _, _ in pairs]
+            also += [Path(target) for _, _, target in pairs]
         elif isinstance(parameter.type, (click.Path, WeightsType)):
             inputs += [Path(part) for text in texts for part in text.split(",") if part]
     own = {key: folder / file for key, file in PLACED.items() if key in parameters and key not in written}
     placed = tuple(word for key, path in own.items() for word in (parameters[key].opts[0], str(path)))
     written = own | written
     _check(command_name, command, [*arguments, *placed], flags, line, check)
-    files = tuple(written.values())
+    files = (*written.values(), *also)
     return Job(name, command_name, tuple(arguments), placed, written["report"], tuple(inputs), files, line)
 
 

@@ -21,7 +21,7 @@ from ristretto.cli.jobs_flags import Job
 from ristretto.errors import RistrettoError
 from ristretto.version import VERSION
 
-STATE = "job.json"
+STATE, RESUME = "job.json", "--resume"
 
 EXIT_MISTAKE, EXIT_MARGIN_MISSED = 2, 3
 
@@ -98,7 +98,8 @@ class Batch:
             finished: is given, again and again and at the end, what became of all so far, in the order of the file.
 
         Raises:
-            KeyboardInterrupt: the user stopped it; no command is left running.
+            BaseException: a signal stopped it; no command is left running.
+            RistrettoError: what ``finished`` raises at the end.
         """
         results: dict[int, Done] = {}
         told = 0.0
@@ -112,14 +113,17 @@ class Batch:
                     for future in done:
                         results[waiting.pop(future)] = future.result()
                     if done and time.monotonic() > told + SECONDS_BETWEEN_SUMMARIES:
-                        finished([results[key] for key in sorted(results)])
+                        with suppress(RistrettoError):  # a disk that is full now need not be so at the end
+                            finished([results[key] for key in sorted(results)])
                         told = time.monotonic()
             except BaseException:
                 self._stop()
+                with suppress(RistrettoError):
+                    finished([results[key] for key in sorted(results)])
                 raise
-            finally:
-                finished([results[key] for key in sorted(results)])
-        return [results[key] for key in sorted(results)]
+        all_done = [results[key] for key in sorted(results)]
+        finished(all_done)
+        return all_done
 
     def _one(self, job: Job) -> Done:
         report = self.root / job.report
@@ -141,7 +145,7 @@ class Batch:
         (folder / STATE).unlink(missing_ok=True)
         before = self._found(job.inputs)
         start = time.perf_counter()
-        status, said = self._ran(command_line(job), folder / "log.txt")
+        status, said = self._ran_on(job, folder / "log.txt")
         done = Done(job, report, status, time.perf_counter() - start, "" if status in (0, 3) else said)
         self._stopped |= self.stop_on_error and not done.good
         if done.good:
@@ -151,6 +155,20 @@ class Batch:
             atomic_write_text(folder / STATE, json.dumps(state, indent=1) + "\n")
         self.tell(f"{job.name}: {'done' if done.good else 'failed'} after {done.seconds:.1f} s")
         return done
+
+    def _ran_on(self, job: Job, log: Path) -> tuple[int, str]:
+        """Run a job, from the scores on that it has left when it was stopped; from the start if they are of no use."""
+        from ristretto.pipeline.finished import scores_file
+
+        anew = [word for word in command_line(job) if word != RESUME]
+        left = [file for file in map(scores_file, job.outputs) if (self.root / file).is_file()]
+        if self.force or not left:
+            return self._ran(anew, log)
+        status, said = self._ran([*anew, RESUME], log)
+        # Where a job cannot go on, the place of its mistake is the file of scores.
+        if status == EXIT_MISTAKE and said.startswith(f"{left[0]}:"):
+            return self._ran(anew, log)
+        return status, said
 
     def _ran(self, words: Sequence[str], log: Path) -> tuple[int, str]:
         """Run a command with its log in a file; its exit status, and the last line that it said."""
@@ -203,11 +221,13 @@ class Batch:
         wishes = json.loads(json.dumps(_wishes(job)))
         if any(state.get(key) != value for key, value in wishes.items()):
             return None
-        before = state.get("inputs", {})
+        before, status, seconds = (state.get(key) for key in ("inputs", "status", "seconds"))
+        if not isinstance(before, dict) or not isinstance(status, int) or not isinstance(seconds, (int, float)):
+            return None
         if self._found(map(Path, {*before, *map(str, job.inputs)})) != before:
             return None
         self.tell(f"{job.name}: was done before")
-        return Done(job, report, int(state["status"]), float(state["seconds"]))
+        return Done(job, report, status, seconds)
 
     def _found(self, paths: Iterable[Path]) -> dict[str, list[int]]:
         """The size and time of each file that is there."""

@@ -73,6 +73,14 @@ def line_of(done: Done) -> Line:
     line = replace(line, net=report.get("net", ""))
     if done.job.command == "test":
         return replace(line, score=report.get("score"))
+    try:
+        return _quantized(line, report)
+    except (AttributeError, KeyError, TypeError, IndexError):  # somebody has put another file in its place
+        return replace(line, message=f"{done.report} is no report of this job: --force runs it again")
+
+
+def _quantized(line: Line, report: dict[str, Any]) -> Line:
+    """The figures of a quantization."""
     size = report.get("size")
     if size is not None and size["bytes_float"]:
         mean = 32 * size["bytes"] / size["bytes_float"]
@@ -107,7 +115,7 @@ def write_summary(lines: Sequence[Line], as_csv: Path, as_json: Path) -> None:
     rows = [asdict(line) for line in lines]
     writer.writerows([{key: "" if value is None else value for key, value in row.items()} for row in rows])
     atomic_write_text(as_csv, table.getvalue())
-    atomic_write_text(as_json, json.dumps({"schema": SCHEMA, "jobs": rows}, indent=1) + "\n")
+    atomic_write_text(as_json, json.dumps({"schema": SCHEMA, "jobs": rows}, indent=1, allow_nan=False) + "\n")
 
 
 def print_summary(lines: Sequence[Line]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import IO
 
 import click
 
 from ristretto.cli.gflags import gflags_to_click, take_glog_flags
 from ristretto.cli.output import is_coloured, output_of, output_options, with_shared_flags
+from ristretto.cli.signals import Terminated, hear_signals
 from ristretto.errors import RistrettoError
 
 __all__ = ["cli", "entry", "gflags_to_click", "main"]
@@ -17,6 +22,13 @@ __all__ = ["cli", "entry", "gflags_to_click", "main"]
 EXIT_MISTAKE = 2
 EXIT_FAULT = 1
 EXIT_INTERRUPTED = 130
+
+_OF_THE_SYSTEM = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "EACCES", "EPERM", "EMFILE", "ENFILE", "ESTALE")
+    if hasattr(errno, name)
+}
+"""Errors of system calls that no program can help: full disks and the like."""
 
 _COMMANDS = {
     "quantize": ("ristretto.cli.quantize", "quantize"),
@@ -105,7 +117,8 @@ def cli(debug: bool) -> None:
 
     Flags may be written as gflags does: -model=x, --model x, with underscores or dashes; glog's flags, such as
     --minloglevel=1, are taken too. Exit status: 0 done, 2 a mistake in what was given (one line on stderr says what,
-    where and how to mend it), 1 a fault of ours, 3 the margin was missed and --strict was given, 130 interrupted.
+    where and how to mend it), 1 a fault of ours, 3 the margin was missed and --strict was given, 130 interrupted,
+    143 ended by SIGTERM.
     """
 
 
@@ -115,6 +128,8 @@ cli.params.extend(output_options())
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in a prototxt need not be UTF-8
     try:
         words, glog = take_glog_flags(words, os.environ)
     except RistrettoError as error:
@@ -143,17 +158,46 @@ def _run(given: list[str]) -> int:
         _tell_misspellings(error)
         return _mistake(str(error), debug)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        _say("interrupted, nothing was written")
+        _say("interrupted, nothing is left half written")
         return EXIT_INTERRUPTED
+    except Terminated as stop:
+        _say(f"ended by {stop.name}, nothing is left half written")
+        return stop.status
+    except MemoryError:
+        return _mistake("there is not enough memory for this: make the batch or the files smaller", debug)
     except BrokenPipeError:
         return EXIT_FAULT
+    except OSError as error:
+        if error.errno not in _OF_THE_SYSTEM:
+            return _fault(error, debug)
+        where = error.filename or "stdout"  # whatever else is written tells its name
+        return _mistake(f"{where}: {error.strerror}; free some space or choose another place", debug)
     except Exception as error:
-        if debug:
-            raise
-        kind = type(error).__name__
-        text = " ".join(str(error).split())
-        _say(f"our fault, please report it: {kind}: {text} (--debug shows where)")
-        return EXIT_FAULT
+        return _fault(error, debug)
+
+
+def _fault(error: Exception, debug: bool) -> int:
+    """Tell of a fault of ours.
+
+    Raises:
+        Exception: it, where somebody wants to see where it comes from.
+    """
+    if debug:
+        raise error
+    kind = type(error).__name__
+    text = " ".join(str(error).split())
+    _say(f"our fault, please report it: {kind}: {text} (--debug shows where)")
+    return EXIT_FAULT
+
+
+def _is_broken(stream: IO[str] | None) -> bool:
+    """Whether a stream does not get rid of what was written to it."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _one_line(error: click.ClickException) -> str:
@@ -187,9 +231,16 @@ def _say(text: str) -> None:
     """Write one line about an end that was not wished for."""
     coloured = is_coloured(sys.stderr)
     head = click.style("ristretto:", fg="red", bold=True) if coloured else "ristretto:"
-    click.echo(f"{head} {text}", err=True, color=coloured)
+    with suppress(OSError):  # a terminal that was closed, a log on a full disk
+        click.echo(f"{head} {text}", err=True, color=coloured)
 
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    hear_signals()
+    status = main()
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if _is_broken(stream):  # Python would try it once more, and say so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            status = status or EXIT_MISTAKE
+    sys.exit(status)

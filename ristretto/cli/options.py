@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    AnyType = click.ParamType[Any]
+else:
+    AnyType = click.ParamType  # takes a parameter from click 8.4 on
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -21,7 +26,11 @@ class OutputPath(click.Path):
 OUTPUT_PATH = OutputPath(path_type=Path)
 
 
-class IterationsType(click.ParamType[Any]):
+MOST_BATCHES = 100_000_000
+"""Batches of a score: more would not be done in a lifetime."""
+
+
+class IterationsType(AnyType):
     """A number of batches, or "all"."""
 
     name = "N|all"
@@ -30,12 +39,13 @@ class IterationsType(click.ParamType[Any]):
         """Turn the text into a number; "all" stays."""
         if value == "all" or isinstance(value, int):
             return value  # type: ignore[no-any-return]
-        if not str(value).isdigit() or int(value) < 1:
-            self.fail(f"'{value}' is neither a number of batches from 1 up nor all", param, ctx)
-        return int(value)
+        text = str(value)
+        if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:20]) <= MOST_BATCHES:
+            self.fail(f"'{text[:40]}' is neither a number of batches from 1 to {MOST_BATCHES} nor all", param, ctx)
+        return int(text)
 
 
-class WeightsType(click.ParamType[Any]):
+class WeightsType(AnyType):
     """Weights files, separated by commas as Caffe takes them."""
 
     name = "FILE[,FILE]"
@@ -54,7 +64,7 @@ class WeightsType(click.ParamType[Any]):
         return [CompletionItem(incomplete, type="file")]
 
 
-class ListType(click.ParamType[Any]):
+class ListType(AnyType):
     """Words or numbers, separated by commas."""
 
     name = "A,B"
@@ -67,8 +77,8 @@ class ListType(click.ParamType[Any]):
         if isinstance(value, tuple):
             return value
         words = [word.strip() for word in str(value).split(",") if word.strip()]
-        if self.numbers and not all(word.isdigit() for word in words):
-            self.fail(f"'{value}' is no list of whole numbers", param, ctx)
+        if self.numbers and not all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
+            self.fail(f"'{str(value)[:200]}' is no list of whole numbers", param, ctx)
         return tuple(map(int, words)) if self.numbers else tuple(words)
 
 
@@ -115,7 +125,7 @@ inputs = click.option(
 data_root = click.option("--data-root", type=PATH, metavar="DIR", help="Where relative sources are looked for.")
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Of crops, mirrors and stochastic rounding.")
 threads = click.option(
-    "--threads", type=click.IntRange(min=0), default=0, help="Threads per run.  [default: one per core]"
+    "--threads", type=click.IntRange(0, 1024), default=0, help="Threads per run.  [default: one per core]"
 )
 gpu = click.option(
     "--gpu", default="", metavar="ID", help="Run on this CUDA device, if onnxruntime has CUDA.  [default: the CPU]"
@@ -123,7 +133,7 @@ gpu = click.option(
 workers = together(
     click.option(
         "--workers",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, 1024),
         default=1,
         show_default=True,
         metavar="N",
@@ -199,7 +209,13 @@ dialect_read = together(
     ),
 )
 
-net_run = together(rounding, arithmetic, inputs, data_root, state, seed, threads, gpu, dialect_read, plugins)
+untrusted = click.option(
+    "--untrusted",
+    is_flag=True,
+    help="The files are somebody else's: refuse paths in them that lead out of their folder and --data-root.",
+)
+
+net_run = together(rounding, arithmetic, inputs, data_root, untrusted, state, seed, threads, gpu, dialect_read, plugins)
 
 
 def simulated(flags: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import click
 
 from ristretto.cli.options import (
     DIALECTS,
+    MOST_BATCHES,
     OUTPUT_PATH,
     PATH,
+    AnyType,
     ListType,
     batches_asked,
     data_root,
@@ -26,6 +28,7 @@ from ristretto.cli.options import (
     seed,
     state,
     threads,
+    untrusted,
     weights,
     workers,
 )
@@ -40,7 +43,7 @@ EXIT_MARGIN_MISSED = 3
 _bw = click.IntRange(1, 32)
 
 
-class BiasType(click.ParamType[Any]):
+class BiasType(AnyType):
     """A number of bits, or one of two words."""
 
     name = "N|params|accumulator"
@@ -49,8 +52,9 @@ class BiasType(click.ParamType[Any]):
         """Turn a number's text into the number; the words stay."""
         if value in ("params", "accumulator") or isinstance(value, int):
             return value  # type: ignore[no-any-return]
-        if not str(value).isdigit() or not 1 <= int(value) <= 32:
-            self.fail(f"'{value}' is neither a width from 1 to 32 nor params nor accumulator", param, ctx)
+        text = str(value)
+        if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= 32:
+            self.fail(f"'{text[:40]}' is neither a width from 1 to 32 nor params nor accumulator", param, ctx)
         return int(value)
 
 
@@ -197,7 +201,7 @@ class BiasType(click.ParamType[Any]):
     ),
     click.option(
         "--rounding_images",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MOST_BATCHES),
         default=256,
         show_default=True,
         help="How many images the last two look at.",
@@ -226,6 +230,7 @@ class BiasType(click.ParamType[Any]):
     score_script,
     inputs,
     data_root,
+    untrusted,
     state,
     seed,
 )
@@ -240,7 +245,7 @@ class BiasType(click.ParamType[Any]):
     ),
     click.option(
         "--calibration_batches",
-        type=click.IntRange(min=1),
+        type=click.IntRange(1, MOST_BATCHES),
         default=10,
         show_default=True,
         help="How many batches the ranges are measured on.",
@@ -329,6 +334,7 @@ def quantize(**flags: Any) -> int:
 def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) -> int:
     """Run the job that the flags describe, log it, and write its report."""
     from ristretto.cli.console import job_console
+    from ristretto.cli.signals import STOPPED
     from ristretto.pipeline.quantize import quantize as quantize_net
     from ristretto.report.glog import outcome
 
@@ -337,7 +343,7 @@ def run_quantize(flags: dict[str, Any], report_path: Path | None, strict: bool) 
         with job_console() as console:
             result = quantize_net(options, console.hear)
             console.summary(result)
-    except KeyboardInterrupt:
+    except STOPPED:
         _tell_of_scores(options.model_quantized)
         raise
     if options.model_quantized is not None:

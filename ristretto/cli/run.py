@@ -36,6 +36,7 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     from ristretto.errors import UsageError
     from ristretto.pipeline.evaluate import NetOptions
     from ristretto.pipeline.evaluate import run as run_net
+    from ristretto.report.events import Warned
 
     read = [flags["model"], *flags["weights"], *filter(None, [flags["inputs"]])]
     check_outputs([outputs], read)
@@ -44,7 +45,7 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     if wanted == ():
         raise UsageError("--blobs names no blob", cure="write --blobs conv1,prob or --blobs all")
     say_device(options.gpu)
-    values = run_net(options, wanted, batch)
+    values = run_net(options, wanted, batch, lambda event: warn(event.text) if isinstance(event, Warned) else None)
     save_npz(outputs, values)
     for name, array in values.items():
         click.echo(f"{name}: {' x '.join(map(str, array.shape)) or 'scalar'}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ristretto.cli.options import OUTPUT_PATH, PATH
+from ristretto.cli.options import OUTPUT_PATH, PATH, untrusted
 
 EXIT_DIFFERENT = 3
 
@@ -20,13 +20,15 @@ EXIT_DIFFERENT = 3
     show_default=True,
     help="How far floats may be apart, relative to the larger; whole numbers, formats and words must be equal.",
 )
+@untrusted
+@click.option("--data-root", type=PATH, metavar="DIR", help="With --untrusted, another folder for its files.")
 @click.option("--json", "as_json", type=OUTPUT_PATH, metavar="OUT.json", help="Write what was found, all of it.")
-def verify(report: Path, tolerance: float, as_json: Path | None) -> int:
+def verify(report: Path, tolerance: float, untrusted: bool, data_root: Path | None, as_json: Path | None) -> int:
     """Run the job of a report again, and compare all that comes out.
 
     The report of quantize or test says with which flags, files and versions it was made (docs/report.md); plug-ins and
     scripts that it names are run. Call this in the folder that the job ran in. If a file has changed since, nothing is
-    run. What the job wrote then is left alone.
+    run. What the job wrote then is left alone. With --untrusted a report that names code is refused.
 
     \b
     Example:
@@ -43,7 +45,7 @@ def verify(report: Path, tolerance: float, as_json: Path | None) -> int:
     if as_json is not None:
         check_outputs([as_json], [report])
     with job_console() as console:
-        found = verify_report(report, tolerance, console.hear)
+        found = verify_report(report, tolerance, console.hear, untrusted=untrusted, data_root=data_root)
     for line in verification_lines(found):
         click.echo(line)
     if as_json is not None:

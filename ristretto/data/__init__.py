@@ -8,11 +8,11 @@ from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
 from ristretto.data.npz_source import NpzSource, fitting, open_npz
 from ristretto.data.prefetch import prefetched
-from ristretto.data.source import Batch, DataSource, Picker, noting_files, relative_to
+from ristretto.data.source import Batch, DataSource, Noted, Picker, noting_files, relative_to
 from ristretto.errors import UsageError
 
 __all__ = [
-    "Batch", "Cache", "DataSource", "NpzSource", "Picker", "fitting", "noting_files", "open_data", "open_npz",
+    "Batch", "Cache", "DataSource", "Noted", "NpzSource", "Picker", "fitting", "noting_files", "open_data", "open_npz",
     "prefetched", "relative_to",
 ]  # fmt: skip
 

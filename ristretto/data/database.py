@@ -13,6 +13,7 @@ import numpy as np
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
 from ristretto.data.datum import BadImageError, Image, is_encoded, parse_datum
+from ristretto.data.lmdb_check import LmdbError, check_lmdb
 from ristretto.data.records import Reader, RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
@@ -67,17 +68,16 @@ class _Lmdb:
         if not file.is_file():
             raise self._error("it holds no data.mdb", "name the folder that does")
         try:
-            size = file.stat().st_size
-            if not size:
+            if not file.stat().st_size:
                 raise self._error("its data.mdb is empty")
+            check_lmdb(file)
             self._shared = _Shared.of(path, _open_lmdb)
             environment = self._shared.handle
-            pages = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-            if size < pages:  # LMDB maps the file: to read past its end would end the process
-                raise self._error(f"it is cut short: {size} bytes of {pages}")
             with environment.begin() as transaction:
                 self.keys = list(transaction.cursor().iternext(keys=True, values=False))
             self._transaction = environment.begin(buffers=True)
+        except LmdbError as error:
+            raise self._error(str(error)) from error
         except (lmdb.Error, OSError) as error:
             raise self._error(_reason(error)) from error
 

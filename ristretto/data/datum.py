@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.wire import BYTES, FIXED32, VARINT, WireError, fields, read_varint, signed64
+from ristretto.data.opencv import LIMIT, cv2
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -56,6 +56,9 @@ def parse_datum(record: bytes | memoryview, color: int | None) -> tuple[Image, f
     )
     if wanted <= 0 or min(shape) <= 0 or values.size != wanted:
         what = f"states shape {list(shape)} and holds {values.size} values"
+        raise BadImageError(what)
+    if values.dtype == np.float32 and not np.isfinite(values).all():
+        what = "holds NaN or infinity"
         raise BadImageError(what)
     return values.reshape(shape), float(datum.label)
 
@@ -133,7 +136,10 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
     flag = {None: cv2.IMREAD_UNCHANGED, 3: cv2.IMREAD_COLOR, 1: cv2.IMREAD_GRAYSCALE}[color]
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if len(encoded) else None
-    except cv2.error:
+    except cv2.error as error:
+        if "MAX_IMAGE" in str(error):
+            what = f"holds an image of more pixels than {LIMIT} allows"
+            raise BadImageError(what) from error
         image = None
     if image is None:
         what = "holds an image that cannot be decoded"

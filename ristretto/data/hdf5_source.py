@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.caffe.confined import check_links
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.caffe.weights_hdf5 import import_h5py
 from ristretto.data.cache import Cache
-from ristretto.data.source import Batch, DataSource, Resolver, read_batch_size
+from ristretto.data.source import Batch, DataSource, Resolver, first_broken, read_batch_size
 
 
 class Hdf5Source(DataSource):
@@ -70,6 +71,7 @@ class Hdf5Source(DataSource):
         """
         try:
             with self._h5py.File(path, "r") as file:
+                check_links(file, self._h5py, path, self._resolver.confined)
                 found = {top: file.get(top) for top in self.tops}
                 for top, dataset in found.items():
                     if not isinstance(dataset, self._h5py.Dataset):
@@ -95,6 +97,11 @@ class Hdf5Source(DataSource):
         with self._datasets(path) as datasets:
             arrays = {top: np.asarray(dataset, np.float32) for top, dataset in datasets.items()}
             packed = any(dataset.compression is not None for dataset in datasets.values())
+        for top, array in arrays.items():
+            row = first_broken(array)
+            if row is not None:
+                what = f"row {row} of dataset '{top}' of '{path}' holds NaN or infinity"
+                raise self._resolver.error(what, "mend the file: no score can be had from it")
         self._cache.put(key, tuple(arrays.values()), spill=packed)
         return arrays
 

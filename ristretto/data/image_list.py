@@ -6,18 +6,24 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
 from ristretto.data.datum import BadImageError, decode_image, planar
+from ristretto.data.opencv import cv2
 from ristretto.data.records import RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
 
 _LABEL = re.compile("-?[0-9]{1,10}")
+
+
+def split_line(line: str) -> tuple[str, str]:
+    """The name and the label of a line of an image list: the label is what follows the last space."""
+    name, _, label = line.rstrip().rpartition(" ")
+    return name, label
 
 
 class ImageListSource(RecordSource):
@@ -45,6 +51,7 @@ class ImageListSource(RecordSource):
         if not self.images:
             raise self._resolver.error(f"the image list '{self._list}' names no image", "write one 'path label' a line")
         image, _ = self.kept()(0)
+        self._resolver.note_images(self._list, self._folder, self._items[0][0])
         self.shapes = image_and_label_shapes(layer, self.batch_size, self.transform.output_shape(image.shape))
 
     def _read_list(self) -> list[tuple[str, int]]:
@@ -53,7 +60,7 @@ class ImageListSource(RecordSource):
         for number, line in enumerate(self._resolver.lines(self._list, "the image list"), 1):
             if not line.strip():
                 continue
-            name, _, label = line.rstrip().rpartition(" ")
+            name, label = split_line(line)
             if not name or not _LABEL.fullmatch(label):
                 what = f"{self._list}:{number}: expected 'path label', found '{line.strip()[:80]}'"
                 raise self._resolver.error(what, "end each line with a space and a whole number")

@@ -35,4 +35,8 @@ def read_mean(path: Path) -> NDArray[np.float32]:
             file=str(path),
             cure="one image (1, channels, height, width) is needed",
         )
+    broken = int((~np.isfinite(mean)).sum())
+    if broken:
+        what = f"{broken} of the {mean.size} values of the mean file are NaN or infinite"
+        raise DataError(what, file=str(path), cure="compute it again")
     return mean

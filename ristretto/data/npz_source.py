@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import Shape
-from ristretto.data.source import Batch, DataSource, Picker
+from ristretto.data.source import Batch, DataSource, Picker, first_broken
 from ristretto.errors import DataError
 
 _DAMAGE = (
@@ -34,6 +34,8 @@ class NpzSource(DataSource):
         lengths = {name: array.shape[0] if array.ndim else 1 for name, array in self._arrays.items()}
         self.images = next(iter(lengths.values()), 0)
         self._one_batch = batch_size is None
+        if not self._one_batch:
+            self._check_finite(path)
         if not self._one_batch and len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise DataError(f"the arrays have different lengths: {listed}", file=str(path))
@@ -42,6 +44,13 @@ class NpzSource(DataSource):
             name: array.shape if self._one_batch else (self.batch_size, *array.shape[1:])
             for name, array in self._arrays.items()
         }
+
+    def _check_finite(self, path: Path) -> None:
+        """Refuse NaN and infinity: no score can be had from them. What is run as one batch may hold anything."""
+        for name, array in self._arrays.items():
+            row = first_broken(array)
+            if row is not None:
+                raise DataError(f"image {row} of array '{name}' holds NaN or infinity", file=str(path), cure="mend it")
 
     def batches(self) -> Iterator[Batch]:
         """See DataSource."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,23 @@ Batch = dict[str, NDArray[np.float32]]
 
 _folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
-_noted: ContextVar[list[tuple[str, Path]] | None] = ContextVar("noted", default=None)
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A file that a source has found.
+
+    Attributes:
+        role: what it is.
+        path: where it is.
+        images: of an image list what stands before each name in it; None for all other files.
+    """
+
+    role: str
+    path: Path
+    images: str | None = None
+
+
+_noted: ContextVar[list[Noted] | None] = ContextVar("noted", default=None)
 
 Picker = Callable[[Sequence[int]], Batch]
 """Makes a batch of the images at any places of a pass, each as it is when the pass comes to it."""
@@ -71,9 +88,9 @@ def relative_to(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def noting_files() -> Iterator[list[tuple[str, Path]]]:
-    """Note what the sources that are opened inside find: what it is, and where. Single images are left out."""
-    found: list[tuple[str, Path]] = []
+def noting_files() -> Iterator[list[Noted]]:
+    """Note what the sources that are opened inside find; the images of a list together."""
+    found: list[Noted] = []
     token = _noted.set(found)
     try:
         yield found
@@ -87,11 +104,13 @@ class Resolver:
     Attributes:
         layer: the layer, for errors.
         data_root: where relative paths are looked for when the current folder does not have them.
+        confined: the folders that paths must not leave; None where the prototxt is trusted.
     """
 
     def __init__(self, layer: LayerSpec, data_root: Path | None) -> None:
         self.layer = layer
         self.data_root = data_root
+        self.confined = layer.view.document.confined
         self._folder = _folder.get() or Path()
 
     def find(self, source: str, what: str) -> Path:
@@ -109,6 +128,7 @@ class Resolver:
         tried = [self._folder / source]
         if self.data_root is not None and not Path(source).is_absolute():
             tried.append(self.data_root / source)
+        tried = self._inside(tried, source, what)
         try:
             found = next((path for path in tried if path.exists()), None)
         except OSError as error:  # a name that is too long, or a folder that may not be entered
@@ -117,7 +137,7 @@ class Resolver:
         if found is not None:
             noted = _noted.get()
             if noted is not None and what != "the image":
-                noted.append((what.removeprefix("the "), found))
+                noted.append(Noted(what.removeprefix("the "), found))
             return found
         places = " nor ".join(str(path if path.is_absolute() else Path.cwd() / path) for path in tried)
         cure = "correct the path in the prototxt"
@@ -129,6 +149,29 @@ class Resolver:
             else f"{what} '{source}' does not exist: looked for {places}",
             cure,
         )
+
+    def _inside(self, tried: list[Path], source: str, what: str) -> list[Path]:
+        """Those places that an untrusted prototxt may name; nobody is told whether something is at the others."""
+        if self.confined is None:
+            return tried
+        inside = [path for path in tried if self.confined.holds_all(path)]
+        if not inside:
+            raise self.error(f"{what} '{source[:200]}' lies elsewhere", self.confined.cure)
+        return inside
+
+    def note_images(self, listing: Path, folder: str, first: str) -> None:
+        """Note the images that a list names, whose names follow a folder's.
+
+        Args:
+            listing: the list.
+            folder: what stands before each name.
+            first: the first name; it tells where all are looked for.
+        """
+        noted = _noted.get()
+        if noted is None:
+            return
+        elsewhere = self.data_root is not None and not (self._folder / (folder + first)).exists()
+        noted.append(Noted("images", listing, f"{self.data_root}/{folder}" if elsewhere else folder))
 
     def lines(self, path: Path, what: str) -> list[str]:
         """The lines of a text file, without their ends; bytes that are no UTF-8 survive in file names.
@@ -149,6 +192,15 @@ class Resolver:
         """An error placed at the layer."""
         at = self.layer.view
         return DataError(what, cure=cure, file=at.document.file, line=at.line, layer=self.layer.name)
+
+
+def first_broken(array: NDArray[np.float32]) -> int | None:
+    """The first row of an array that holds NaN or infinity, or None; an array without axes has one row."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(np.sum(array)):
+            return None
+        finite = np.isfinite(array.reshape(len(array), -1) if array.ndim else array.reshape(1, 1)).all(axis=1)
+    return None if finite.all() else int(np.argmin(finite))
 
 
 def read_batch_size(view: View) -> int:

@@ -88,7 +88,8 @@ class Transform:
         if self.mean_values is not None:
             values -= self.mean_values
         if self.scale != 1:
-            values *= np.float32(self.scale)
+            with np.errstate(over="ignore"):  # infinity is named where a net makes no score of it
+                values *= np.float32(self.scale)
         return out
 
     def _corner(self, spare_rows: int, spare_columns: int, rng: np.random.Generator) -> tuple[int, int]:

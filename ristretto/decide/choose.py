@@ -120,8 +120,11 @@ def activation_candidates(stats: TensorStats, *, signed: bool) -> tuple[int, ...
 
 
 def least_error(errors: Mapping[int, float]) -> int:
-    """The integer length with the least squared error; of equal ones the longest, which saturates least."""
-    return min(sorted(errors, reverse=True), key=lambda il: errors[il])
+    """The integer length with the least squared error; of equal ones the longest, which saturates least.
+
+    An error that is not a number is larger than all others.
+    """
+    return min(sorted(errors, reverse=True), key=lambda il: math.inf if math.isnan(errors[il]) else errors[il])
 
 
 def shortest_within(shares: Mapping[int, float], allowed: float) -> int:

@@ -89,6 +89,31 @@ def margin_verdict(paired: Paired, margin: float, confidence: float = CONFIDENCE
     return "missed" if interval.low > margin else "undecided"
 
 
+def binomial_tail(count: int, total: int, probability: float) -> float:
+    """The probability of so many successes or more among so many tries, each with a probability.
+
+    >>> binomial_tail(2, 2, 0.5)
+    0.25
+    """
+    if not 0 < probability < 1:
+        return 1.0 if count == 0 or probability >= 1 else 0.0
+    logs = [
+        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
+        + k * math.log(probability) + (total - k) * math.log1p(-probability)
+        for k in range(count, total + 1)
+    ]  # fmt: skip
+    return min(1.0, sum(map(math.exp, logs)))
+
+
+CHANCE = 0.01
+"""How rarely guessing may do as well, for a net to count as better."""
+
+
+def no_better_than(chance: float, right: int, images: int) -> bool:
+    """Whether guessing, right with a probability of ``chance``, has so many right answers once in a hundred times."""
+    return binomial_tail(right, images, chance) > CHANCE
+
+
 def _z(confidence: float) -> float:
     if not 0 < confidence < 1:
         message = f"a confidence is between 0 and 1, not {confidence}"

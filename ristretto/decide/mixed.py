@@ -7,6 +7,7 @@ whole nets, so it is the combined net that holds the margin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -65,12 +66,16 @@ class MixedSearch:
 
 
 def extended(harms: Mapping[int, float], widths: Sequence[int]) -> dict[int, float]:
-    """Harms for all widths: those above the widest measured shrink fourfold with every bit, none grows with a bit."""
+    """Harms for all widths: those above the widest measured shrink fourfold with every bit, none grows with a bit.
+
+    A width whose outputs are not numbers does infinite harm.
+    """
     widest = max(harms)
     found: dict[int, float] = {}
     least = 0.0
     for bw in sorted(widths, reverse=True):
         harm = harms[bw] if bw in harms else harms[widest] / _QUARTER ** (bw - widest)
+        harm = math.inf if math.isnan(harm) else harm
         least = max(least, harm)
         found[bw] = least
     return found
@@ -95,7 +100,8 @@ def narrowing_path(harms: Mapping[Site, Mapping[int, float]], cost: Cost) -> tup
             saved = path[-1].cost - cost({**widths, site: bw})
             if saved <= 0:
                 continue
-            rate = (options[bw] - options[widths[site]]) / saved
+            harm = options[bw] if math.isinf(options[bw]) else options[bw] - options[widths[site]]
+            rate = harm / saved
             if best is None or rate < best[0]:
                 best = (rate, site, bw)
         if best is None:

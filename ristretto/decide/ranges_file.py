@@ -17,6 +17,9 @@ from ristretto.errors import FormatError
 
 _CURE = 'write {"layers": {"conv1": {"ranges": {"in": {"min": -1, "max": 1}, "out": {"min": 0, "max": 9}}}}}'
 
+_LARGEST = 3.4028234663852886e38
+"""The largest number of float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class ValueRanges:
@@ -119,4 +122,7 @@ def _stats(ranges: Mapping[str, Any], part: str, name: str, file: str) -> Tensor
 def _number(value: Any, part: str, name: str, file: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise FormatError(f"the range '{part}' needs two numbers, min and max", file=file, layer=name, cure=_CURE)
+    if not abs(value) <= _LARGEST:  # nor is it, for NaN
+        what = f"the range '{part}' ends at {str(value)[:20]}, which float32 does not hold"
+        raise FormatError(what, file=file, layer=name, cure=_CURE)
     return float(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from ristretto.caffe.netspec import type_of
 from ristretto.dialects.base import Formats, Said, Settled, fixed, with_width
@@ -57,7 +57,7 @@ class Accdnn:
                 default = f"{_PLAIN.input}, weights in {_PLAIN.params}"
                 settlers[place.name].refuse(f"a layer of type '{place.kind}' in float", default)
             settled[place.name] = _settle(plan.get(place.name, _PLAIN), settlers[place.name])
-        for place, following in zip(chain, [*chain[1:], None], strict=True):
+        for place, following in zip_longest(chain, chain[1:]):
             own = settled[place.name]
             near = _output(wiring, place, own, None if following is None else settled[following.name])
             settlers[place.name].instead("out", plan.get(place.name, _PLAIN).output, near)
@@ -118,7 +118,7 @@ def _as_computed(wiring: Wiring, stated: Formats) -> Formats:
     """
     chain = _linear(wiring)
     computed = {}
-    for place, following in zip(chain, [*chain[1:], None], strict=True):
+    for place, following in zip_longest(chain, chain[1:]):
         formats = stated[place.name]
         output = _output(wiring, place, formats, None if following is None else stated[following.name])
         if output != formats.output and not _normalized(wiring, place):

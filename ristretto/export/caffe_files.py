@@ -86,7 +86,8 @@ def _write(job: ExportJob, convert: _Convert) -> Exported:
         (folder / MODEL).write_bytes(document.to_bytes())
         write_caffemodel(folder / WEIGHTS, net.name, layers)
         if scales:
-            (folder / SCALES).write_text(json.dumps({"layers": scales}, indent=2) + "\n", encoding="utf-8")
+            text = json.dumps({"layers": scales}, indent=2, allow_nan=False) + "\n"
+            (folder / SCALES).write_text(text, encoding="utf-8")
     names = [MODEL, WEIGHTS, *([SCALES] if scales else [])]
     line = f"{len(changed)} layers with quantized weights in {', '.join(names)}"
     return Exported((line,), tuple(warnings))

@@ -63,7 +63,7 @@ def export_hardware(job: ExportJob) -> Exported:
     with atomic_folder(options.output, read, MANIFEST, force=options.force) as folder:
         writer = _Writer(folder, formats)
         manifest = _manifest(job, program, values, chosen, writer)
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     return _told(job, program, writer)
 
 

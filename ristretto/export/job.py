@@ -33,6 +33,7 @@ class ExportOptions:
             are if there are fewer.
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
+        untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
         formats: the kinds of files for integers; empty for all.
         layers: the layers to write; empty for all.
         force: whether an export that is there already is replaced.
@@ -55,6 +56,7 @@ class ExportOptions:
     images: int = 0
     inputs: Path | None = None
     data_root: Path | None = None
+    untrusted: bool = False
     formats: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     force: bool = False

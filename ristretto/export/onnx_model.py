@@ -144,7 +144,7 @@ def write_folder(job: ExportJob, model: bytes, report: Mapping[str, Any]) -> Non
     """
     with atomic_folder(job.options.output, _read(job), MODEL, force=job.options.force) as folder:
         (folder / MODEL).write_bytes(model)
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def shape_lines(model: onnx.ModelProto) -> list[str]:

@@ -191,6 +191,7 @@ class _Builder:
         self.memory: dict[str, list[str]] = {}
         self.fed: dict[str, str] = {}
         for layer in net.layers:
+            _check_names(layer)
             for value in layer.outputs:
                 self.nodes.reserve(value)
 
@@ -383,7 +384,7 @@ class _Builder:
             raise NetError(what, file=self.net.file, cure="are the inputs larger than the net was made for?")
         graph = helper.make_graph(
             nodes,
-            self.net.name or "net",
+            self.net.name.encode(errors="replace").decode() or "net",
             [_value_info(value, self.shapes.values[value]) for value in inputs.values()],
             [
                 *(_value_info(name, None) for name in wanted),
@@ -395,6 +396,14 @@ class _Builder:
         model = helper.make_model(graph, opset_imports=_opsets(nodes, opset), producer_name="ristretto")
         model.ir_version = 8 if opset == OPSET else 10
         return model, inputs
+
+
+def _check_names(layer: LayerSpec) -> None:
+    """Refuse what no ONNX model can hold: a prototxt may have names that are no UTF-8."""
+    for field_name, texts in (("name", (layer.name,)), ("top", layer.tops)):
+        if any("\udc80" <= char <= "\udcff" for text in texts for char in text):
+            what = f"the {field_name} is no UTF-8"
+            raise layer.view.error(what, field=field_name, cure="save the prototxt as UTF-8")
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], wanted: Iterable[str]) -> tuple[list[onnx.NodeProto], set[str]]:

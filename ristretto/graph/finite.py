@@ -29,11 +29,12 @@ def stays_finite(net: NetSpec, weights: Sequence[Blobs]) -> bool:
         net: the net.
         weights: the blobs of each layer, as ``fit_weights`` gives them.
     """
-    return all(
-        (layer.type in _TAME or layer.type in FED_TYPES or _is_tame(layer, blobs))
-        and all(np.isfinite(np.sum(blob)) for blob in blobs)
-        for layer, blobs in zip(net.layers, weights, strict=True)
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        return all(
+            (layer.type in _TAME or layer.type in FED_TYPES or _is_tame(layer, blobs))
+            and all(np.isfinite(np.sum(blob)) for blob in blobs)
+            for layer, blobs in zip(net.layers, weights, strict=True)
+        )
 
 
 def _is_tame(layer: LayerSpec, blobs: Blobs) -> bool:

@@ -25,6 +25,7 @@ class NodeList:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._taken: set[str] = set()
+        self._counts: dict[str, int] = {}
         self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._scope = ""
 
@@ -39,10 +40,11 @@ class NodeList:
     def unique(self, stem: str) -> str:
         """A name of the present scope that nobody has."""
         base = f"{self._scope}/{stem}" if self._scope else stem
-        name, count = base, 1
+        name, count = base, self._counts.get(base, 1)
         while name in self._taken:
             count += 1
             name = f"{base}_{count}"
+        self._counts[base] = count
         self._taken.add(name)
         return name
 

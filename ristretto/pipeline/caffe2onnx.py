@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import onnx
 import onnx.version_converter
 
+from ristretto.atomic import scratch_folder
 from ristretto.errors import RistrettoError, UsageError
 from ristretto.graph.nodes import OPSET
 
@@ -58,8 +58,8 @@ def convert_with_caffe2onnx(model: Path, weights: tuple[Path, ...]) -> onnx.Mode
     for path in (model, *weights):
         if not path.is_file():
             raise UsageError("cannot read: there is no such file", file=str(path))
-    with TemporaryDirectory() as folder:
-        output = Path(folder) / "net.onnx"
+    with scratch_folder() as folder:
+        output = folder / "net.onnx"
         environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
         done = subprocess.run(
             [sys.executable, "-c", _SCRIPT, str(model), str(weights[0]), str(output)],

@@ -19,6 +19,7 @@ from ristretto.graph.build import Simulation
 from ristretto.pipeline.feed import Feed
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass
+from ristretto.pipeline.sound import Pass
 from ristretto.report.events import Listener
 
 
@@ -71,7 +72,7 @@ def measure_ranges(
         listener: hears the pass.
 
     Raises:
-        NetError: a layer does not run in the calibration phase.
+        NetError: a layer does not run in the calibration phase, or makes NaN or infinity there.
     """
     net = calibration.net
     measured = [_same_layer(net, layer) for layer in layers]
@@ -84,6 +85,8 @@ def measure_ranges(
         threads,
     )
     result = run_pass(runner, calibration.feed, net.outputs, calibration.batches, "calibration", listener)
+    if not all(math.isfinite(stats.abs_max) for stats in result.ranges.values()):
+        Pass(net, weights, runner.simulation, calibration.feed, calibration.batches, threads).refuse()
     return {
         layer.name: with_params(
             _joined(result.ranges, values_read(layer)), result.ranges[layer.outputs[0]], layer, weights
@@ -156,7 +159,7 @@ def channel_ils(layer: LayerSpec, weights: Weights) -> tuple[int, ...]:
 
 
 def suspicious_ranges(ranges: dict[str, LayerRanges]) -> list[str]:
-    """A warning for each range that is 0 or not a finite number."""
+    """A warning for each range that is one value alone, or not a finite number."""
     warnings = []
     for name, layer in ranges.items():
         parts = (("input", layer.input, False), ("output", layer.output, False), ("weights", layer.params, True))
@@ -168,4 +171,6 @@ def suspicious_ranges(ranges: dict[str, LayerRanges]) -> list[str]:
             elif stats.abs_max == 0:
                 verb = "are" if plural else "is"
                 warnings.append(f"layer '{name}': its {what} {verb} all zero, so its format means nothing")
+            elif stats.min == stats.max and what == "output":
+                warnings.append(f"layer '{name}': its output is {stats.min:g} everywhere, whatever the image")
     return warnings

@@ -24,6 +24,7 @@ from ristretto.pipeline.evaluate import NetOptions, load
 from ristretto.pipeline.feed import Batch, Feed, fed_layers, open_feed
 from ristretto.pipeline.pairs import Pair, find_pairs, is_compared
 from ristretto.pipeline.runnable import runnable
+from ristretto.pipeline.sound import weight_warnings
 from ristretto.pipeline.watched import WatchedNet
 from ristretto.report.comparison import Comparison, LayerComparison
 
@@ -58,6 +59,7 @@ def compare(options: NetOptions, against: Path, against_weights: tuple[Path, ...
     if not pairs:
         cure = "layers are matched by name: was the one net made from the other?"
         raise UsageError(f"the net has no layer in common with {net.file}", file=other.file, cure=cure)
+    broken = [*weight_warnings(net, weights), *weight_warnings(other, other_weights)]
     values = tuple(dict.fromkeys(value for pair in pairs for value in pair.first_values))
     other_values = tuple(dict.fromkeys(value for pair in pairs for value in pair.second_values))
     with on_device(options.gpu):
@@ -85,7 +87,7 @@ def compare(options: NetOptions, against: Path, against_weights: tuple[Path, ...
         steepest_fall=max((layer for layer in layers if (layer.fall_db or 0.0) > 0.0), key=_fall, default=None),
         only_first=_unnamed(net, named),
         only_second=_unnamed(other, named),
-        warnings=tuple(dict.fromkeys([*left_out, *left_out_there])),
+        warnings=tuple(dict.fromkeys([*left_out, *left_out_there, *broken])),
     )
 
 

@@ -12,6 +12,7 @@ import onnx.checker
 import onnx.shape_inference
 
 from ristretto.atomic import atomic_write_bytes, check_outputs
+from ristretto.caffe.confined import confined_to
 from ristretto.caffe.net import build_net, modernise, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Phase, Shape
 from ristretto.caffe.rules import NetState
@@ -54,6 +55,7 @@ class ConvertOptions:
         rounding: how quantized layers round where they do not say so themselves.
         inputs: an npz file whose arrays tell the input shapes.
         data_root: a folder for relative sources.
+        untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
         seed: of stochastic rounding.
         version: of this program, for the model's producer_version.
         level, stages: of the state that the net is built in, beside the phase.
@@ -70,6 +72,7 @@ class ConvertOptions:
     rounding: Rounding = Rounding.HALF_EVEN
     inputs: Path | None = None
     data_root: Path | None = None
+    untrusted: bool = False
     seed: int = 0
     version: str = ""
     plugins: tuple[str, ...] = ()
@@ -111,8 +114,10 @@ def convert(options: ConvertOptions) -> Converted:
     if options.seed < 0:
         raise UsageError(f"the seed must not be negative, got {options.seed}", cure="give 0 or a positive whole number")
     load_plugins(options.plugins)
-    net = build_net(modernise(read_prototxt(options.model)), NetState(options.phase, options.level, options.stages))
-    weights = read_weights(options.weights) if options.weights else None
+    confined = confined_to(options.untrusted, options.model, options.data_root)
+    document = modernise(read_prototxt(options.model, confined))
+    net = build_net(document, NetState(options.phase, options.level, options.stages))
+    weights = read_weights(options.weights, untrusted=options.untrusted) if options.weights else None
     formats = plan_of(net).layers if options.phase == "TEST" else {}
     fed, warnings = input_shapes(net, weights, options.inputs, options.data_root, options.seed)
     simulation = Simulation(formats, options.rounding, options.seed)

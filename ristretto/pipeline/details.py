@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.net import build_net, read_prototxt
-from ristretto.caffe.netspec import LayerSpec
+from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.parameters import Blobs, with_shared
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
@@ -229,12 +230,21 @@ def _bits(fmt: Format | None) -> int:
 
 
 def _bytes(job: Job, plan: QuantPlan) -> int:
-    """Bytes of all parameters in the formats of a plan."""
+    """Bytes of all parameters in the formats of a plan; what layers share is there once."""
     return sum(
         _size(layer, job.weights, plan.layers.get(layer.name, FLOAT_LAYER)).bytes
-        for layer in job.net.layers
-        if job.weights.get(layer.name)
+        for layer, blobs in _first_holders(job.net, job.weights)
+        if blobs
     )
+
+
+def _first_holders(net: NetSpec, weights: Weights) -> Iterator[tuple[LayerSpec, Blobs]]:
+    """The layers with the blobs that no layer before them has."""
+    seen: set[int] = set()
+    for layer in net.layers:
+        blobs = tuple(blob for blob in weights.get(layer.name) or () if id(blob) not in seen)
+        seen.update(map(id, blobs))
+        yield layer, blobs
 
 
 def _given_bytes(job: Job) -> int:
@@ -242,5 +252,6 @@ def _given_bytes(job: Job) -> int:
     options, net, weights = job.options, job.net, job.weights
     if options.treatment.fold:
         state = NetState("TEST", options.level, options.stages)
-        net, weights = build_net(upgrade_net(read_prototxt(options.model)), state), read_weights(options.weights)
-    return sum(4 * blob.size for layer in net.layers for blob in weights.get(layer.name) or ())
+        net = build_net(upgrade_net(read_prototxt(options.model)), state)
+        weights = with_shared(net, read_weights(options.weights))
+    return sum(4 * blob.size for _, blobs in _first_holders(net, weights) for blob in blobs)

@@ -107,8 +107,8 @@ class Watch:
             return replace(scored, score=max(0.0, early.baseline.score - self.test.drop), right=None)
         right = np.empty(len(early.order), np.bool_)
         right[early.order] = self.verdicts.right()
-        if early.picker is None:
-            return replace(scored, right=right)
+        if early.picker is None or self.verdicts.broken():
+            return replace(scored, right=right)  # a batch with NaN has no score, nor has the pass
         score = _mean_accuracy(right, early.batch_size)
         return replace(scored, score=score, right=right, outputs={**scored.outputs, blob: (score,)})
 

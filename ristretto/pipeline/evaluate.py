@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -11,8 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.caffe.confined import confined_to
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase
+from ristretto.caffe.parameters import with_shared
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.weights import Weights, read_weights
 from ristretto.data import noting_files
@@ -31,7 +32,9 @@ from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import run_pass, score_blob, scored_blobs
 from ristretto.pipeline.scorers import Agreement, choose_scorer
-from ristretto.pipeline.signs import duplicate_names, ignored_fields
+from ristretto.pipeline.signs import clueless, duplicate_names, ignored_fields, wrapped_around
+from ristretto.pipeline.sound import Pass, check_weights, weight_warnings
+from ristretto.pipeline.verdicts import verdicts_of
 from ristretto.pipeline.workers import on_workers
 from ristretto.report.events import DeviceChosen, Listener, Warned, silent
 from ristretto.report.model import Evaluation, Scored
@@ -49,6 +52,7 @@ class NetOptions:
         rounding: how quantized layers round where they do not say so themselves.
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
+        untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
         seed: of everything random.
         threads: threads per run; 0 for one per core.
         gpu: the device to run on, "" for the CPU (``pipeline.device``).
@@ -68,6 +72,7 @@ class NetOptions:
     rounding: Rounding = Rounding.HALF_EVEN
     inputs: Path | None = None
     data_root: Path | None = None
+    untrusted: bool = False
     seed: int = 0
     threads: int = 0
     gpu: str = ""
@@ -94,8 +99,12 @@ def load(options: NetOptions) -> Loaded:
         RistrettoError: one of the files cannot be read or makes no sense.
     """
     load_plugins(options.plugins)
-    net = build_net(read_prototxt(options.model), NetState(options.phase, options.level, options.stages))
-    weights = read_weights(options.weights) if options.weights else None
+    confined = confined_to(options.untrusted, options.model, options.data_root)
+    document = read_prototxt(options.model, confined)
+    net = build_net(document, NetState(options.phase, options.level, options.stages))
+    weights = None
+    if options.weights:
+        weights = with_shared(net, read_weights(options.weights, untrusted=options.untrusted))
     test = options.phase == "TEST"
     formats = plan_of(net, options.dialect, options.nearest).layers if test else {}
     return net, weights, Simulation(formats, options.rounding, options.seed, options.arithmetic, options.accumulator)
@@ -145,6 +154,7 @@ def _evaluate(
     device: Device,
 ) -> Evaluation:
     net, weights, simulation = loaded
+    check_weights(net, weights)
     blob = score_blob(net, score)
     net, left_out = runnable(net, [net.finals[blob]])
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
@@ -157,22 +167,30 @@ def _evaluate(
     wanted = scorer.blobs if scorer is not None else blobs
     values = [net.finals[name] for name in wanted]
     counts = options.arithmetic is Arithmetic.INTEGER
-    runner = Runner(net, weights, values, (), simulation, options.threads, diagnose=counts)
+    verdicts = verdicts_of(net, blob, shapes) if scorer is None else None
+    fetched = list(dict.fromkeys([*values, *(verdicts.values if verdicts is not None else ())]))
+    runner = Runner(net, weights, fetched, (), simulation, options.threads, diagnose=counts)
     listener(DeviceChosen(options.gpu, device.number, device.reason))
     start = time.perf_counter()
-    result = run_pass(runner, feed, blobs, iterations, "test", listener, scorer)
+    result = run_pass(runner, feed, blobs, iterations, "test", listener, scorer, verdicts)
     seconds = time.perf_counter() - start
     outputs = {output.blob: output.values for output in result.outputs}
     name = blob if scorer is None else scorer.name
-    scored = Scored(result.score(name), outputs, result.images, result.batches, seconds)
+    answers = None if verdicts is None else verdicts.answers()
+    marks = answers, result.broken, result.uncounted
+    scored = Scored(result.score(name), outputs, result.images, result.batches, seconds, None, *marks)
+    passed = Pass(net, weights, simulation, feed, iterations, options.threads)
+    passed.check(name, scored)
     integer = tuple(totals.report(layer) for layer, totals in runner.integer.items())
-    warnings = [*left_out, *ignored_fields(net), *duplicate_names(net), *overflow_warnings(integer)]
-    if not all(math.isfinite(value) for output in result.outputs for value in output.values):
-        warnings.append("at least one output is NaN or infinite")
-    if feed.images is not None and result.images > feed.images:
-        warnings.append(
-            f"{result.images} images were asked for, the source holds {feed.images}: some were scored more than once"
-        )
+    warnings = [
+        *left_out,
+        *ignored_fields(net),
+        *duplicate_names(net),
+        *overflow_warnings(integer),
+        *passed.warnings(scored),
+        *clueless(scored, "the net"),
+        *wrapped_around(feed, scored),
+    ]
     for warning in warnings:
         listener(Warned(warning))
     return Evaluation(
@@ -188,13 +206,16 @@ def _evaluate(
     )
 
 
-def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0) -> dict[str, NDArray[np.floating]]:
+def run(
+    options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 0, listener: Listener = silent
+) -> dict[str, NDArray[np.floating]]:
     """Run one batch through a net.
 
     Args:
         options: the net. With ``inputs`` the net takes the shapes of the arrays given; without, it reads its own data.
         blobs: the blobs to return; None for the net's output blobs, ("all",) for every blob.
         batch: number of the batch to read from the net's own data, from 0.
+        listener: hears of weights that are not numbers.
 
     Returns:
         what each blob holds after the forward pass: float32, or float64 if that is the arithmetic.
@@ -203,6 +224,8 @@ def run(options: NetOptions, blobs: tuple[str, ...] | None = None, batch: int = 
         RistrettoError: a user's mistake.
     """
     net, weights, simulation = load(options)
+    for warning in weight_warnings(net, weights):
+        listener(Warned(warning))
     wanted = wanted_blobs(net, blobs)
     net, _ = runnable(net, [net.finals[blob] for blob in wanted])
     feeds = one_batch(net, options, batch)

@@ -18,6 +18,7 @@ from ristretto.pipeline.evaluate import NetOptions, load
 from ristretto.pipeline.feed import open_feed
 from ristretto.pipeline.given import coerce
 from ristretto.pipeline.runnable import runnable
+from ristretto.pipeline.sound import check_weights
 from ristretto.pipeline.watched import WatchedNet
 
 __all__ = ["ExportOptions", "export"]
@@ -43,6 +44,8 @@ def export(options: ExportOptions) -> Exported:
             rounding=options.rounding,
             seed=options.seed,
             plugins=options.plugins,
+            data_root=options.data_root,
+            untrusted=options.untrusted,
             arithmetic=Arithmetic.INTEGER,
             accumulator=options.accumulator,
             dialect=options.dialect,
@@ -53,6 +56,7 @@ def export(options: ExportOptions) -> Exported:
         raise UsageError("no weights are given", file=net.file, cure="name the weights file with --weights")
     if not simulation.formats:
         raise UsageError("no layer of this net has number formats", file=net.file, cure="quantize it first")
+    check_weights(net, weights)
     wanted = [] if options.blobs is None else [net.finals[blob] for blob in options.blobs if blob in net.finals]
     net, left_out = runnable(net, wanted)
     done = write(

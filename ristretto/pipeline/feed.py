@@ -193,6 +193,8 @@ def open_feed(
         for layer in layers:
             shapes = None if layer.type in _READS_ITSELF else declared_shapes(layer)
             declared.update(zip(layer.tops, shapes or (), strict=False))
+        if not wanted:  # a net that makes its own data
+            return Feed((), recipe)
         sizes = [shape[0] for shape in declared.values() if shape]
         size = (sizes[0] if sizes else NPZ_BATCH) if batched else None
         return _told(Feed((open_npz(inputs, declared, size),), recipe), str(inputs))

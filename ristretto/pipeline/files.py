@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ristretto.atomic import atomic_write_bytes, check_outputs
+from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs
+from ristretto.caffe.limits import JSON_MB, YAML_MB, read_at_most
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import (
     upgrade_batch_norm,
@@ -23,6 +26,22 @@ from ristretto.dialects.prototxt import convert_plan, planned_layers, write_plan
 from ristretto.dialects.registry import Source, detect
 from ristretto.errors import FormatError, UsageError
 from ristretto.pipeline.plugins import load_plugins
+
+_DEPTH = 64
+"""How deep JSON may be nested; a report's is 8."""
+
+_DIGITS = 30
+"""Digits of a whole number: more than 2**64 has."""
+
+
+def read_yaml_text(path: Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is not UTF-8.
+        UsageError: it is larger than the limit.
+    """
+    return read_at_most(path, YAML_MB, "file").decode("utf-8")
 
 
 def read_plan_file(path: Path) -> QuantPlan:
@@ -47,24 +66,78 @@ def read_json(path: Path, what: str) -> Any:
         FormatError: it is no JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        data = read_at_most(path, JSON_MB, what)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(f"cannot read the {what}: {reason}", file=str(path)) from error
+    return parse_json(data, str(path), what)
+
+
+def parse_json(data: bytes, file: str, what: str) -> Any:
+    """The content of a JSON file; see ``read_json``."""
     try:
-        return json.loads(text, object_pairs_hook=_once)
-    except (json.JSONDecodeError, RecursionError) as error:
-        line, column = getattr(error, "lineno", 0), getattr(error, "colno", 0)
-        raise FormatError("this is no JSON", file=str(path), line=line, column=column) from error
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_once,
+            parse_constant=_no_constant,
+            parse_float=_finite_number,
+            parse_int=_whole_number,
+        )
+        _check_depth(value)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the {what}: it is not text", file=file) from error
+    except FormatError as error:
+        raise FormatError(error.what, file=file, cure=error.cure) from error
+    except RecursionError as error:
+        raise _too_deep(file) from error
+    except json.JSONDecodeError as error:
+        raise FormatError("this is no JSON", file=file, line=error.lineno, column=error.colno) from error
+    return value
+
+
+def _no_constant(word: str) -> float:
+    """NaN and infinity, which Python reads and JSON does not have."""
+    raise FormatError(f"{word} is no number in JSON", cure="write a number, or null where there is none")
+
+
+def _finite_number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise FormatError(f"{text[:40]} is too large a number", cure="write one that float64 can hold")
+    return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise FormatError(f"{text[:_DIGITS]}... is too large a number", cure=f"{_DIGITS} digits are enough")
+    return int(text)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object none of whose keys is given twice."""
-    keys = [key for key, _ in pairs]
-    twice = [key for key in keys if keys.count(key) > 1]
-    if twice:
-        raise FormatError(f"'{twice[0]}' is given twice", cure="keep one of them")
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise FormatError(f"'{twice}' is given twice", cure="keep one of them")
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what is nested so deep that those who walk through it would run out of stack."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (dict, list))
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+    if level:
+        raise _too_deep("")
+
+
+def _too_deep(file: str) -> FormatError:
+    return FormatError("this JSON is nested too deep", file=file, cure=f"no file of ours is more than {_DEPTH} deep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +270,10 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
             what = f"cannot read the weights: {error.strerror or error}"
             raise UsageError(what, file=str(weights)) from error
         new_weights = upgrade_binary(data, str(weights))
-    atomic_write_bytes(output, new.to_bytes())
-    if output_weights is not None:
-        atomic_write_bytes(output_weights, new_weights)
+    with atomic_together():
+        if output_weights is not None:
+            atomic_write_bytes(output_weights, new_weights)
+        atomic_write_bytes(output, new.to_bytes())
     done = Upgraded(_done(document.to_bytes() != new.to_bytes(), "net" if is_net else "solver"))
     return done if output_weights is None else replace(done, weights=_done(data != new_weights, "weights"))
 

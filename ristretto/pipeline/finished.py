@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,7 @@ from ristretto.decide.plan import QuantPlan
 from ristretto.decide.plan_file import layer_to_json
 from ristretto.errors import FormatError, UsageError
 from ristretto.pipeline.files import read_json
-from ristretto.report.events import Event, Listener, Warned
+from ristretto.report.events import Event, Listener, Warned, silent
 from ristretto.report.finished import FinishedScore, finished_from_json, finished_to_json
 from ristretto.report.model import Scored
 
@@ -34,11 +35,13 @@ class FinishedScores:
         file: where they are kept; None for nowhere.
         job: what tells the job from others (``report.provenance``).
         scores: those that are known.
+        tell: hears if they cannot be kept; that says nothing of the result, so it is no part of the report.
     """
 
     file: Path | None = None
     job: Mapping[str, Any] = field(default_factory=dict)
     scores: list[FinishedScore] = field(default_factory=list)
+    tell: Listener = silent
     _asked: int = 0
 
     def score(self, purpose: str, plan: QuantPlan, run: Callable[[Listener], Scored], listener: Listener) -> Scored:
@@ -65,10 +68,10 @@ class FinishedScores:
         scored = run(hear)
         if self.file is not None:
             self.scores[place:] = [FinishedScore(purpose, digest, scored, tuple(events))]
-            self._keep(self.file, listener)
+            self._keep(self.file)
         return scored
 
-    def _keep(self, file: Path, listener: Listener) -> None:
+    def _keep(self, file: Path) -> None:
         """Write all scores; where that fails the job goes on, since its result may still find room."""
         data = {
             "schema": SCHEMA_VERSION,
@@ -80,15 +83,16 @@ class FinishedScores:
             atomic_write_text(file, json.dumps(data, allow_nan=False) + "\n")
         except UsageError as error:
             self.file = None
-            listener(Warned(f"finished scores are not kept, so --resume will begin anew: {error.what}"))
+            self.tell(Warned(f"finished scores are not kept, so --resume will begin anew: {error.what}"))
 
     def remove(self) -> None:
-        """The job is done."""
+        """The job is done; what cannot be removed does no harm."""
         if self.file is not None:
-            self.file.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.file.unlink(missing_ok=True)
 
 
-def read_finished(file: Path, job: Mapping[str, Any]) -> FinishedScores:
+def read_finished(file: Path, job: Mapping[str, Any], tell: Listener = silent) -> FinishedScores:
     """The scores that an earlier run of a job has left; none where it left none.
 
     Raises:
@@ -96,20 +100,24 @@ def read_finished(file: Path, job: Mapping[str, Any]) -> FinishedScores:
         FormatError: the file is damaged.
     """
     if not file.exists():
-        return FinishedScores(file, job)
-    data = read_json(file, "file of finished scores")
+        return FinishedScores(file, job, tell=tell)
+    return FinishedScores(file, job, scores_of(read_json(file, "file of finished scores"), str(file), job), tell)
+
+
+def scores_of(data: Any, file: str, job: Mapping[str, Any]) -> list[FinishedScore]:
+    """The scores in a parsed file; see ``read_finished``."""
     try:
         if data["schema"] != SCHEMA_VERSION:
             raise ValueError("another schema")
         scores = list(map(finished_from_json, data["scores"]))
         other = next(_differences(data["job"], json.loads(json.dumps(job))), None)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
         cure = "run the job without --resume"
-        raise FormatError("these are no finished scores of a job", file=str(file), cure=cure) from error
+        raise FormatError("these are no finished scores of a job", file=file, cure=cure) from error
     if other is not None:
         cure = "give what that job was given, or run this one without --resume"
-        raise UsageError(f"these scores are another job's: {other}", file=str(file), cure=cure)
-    return FinishedScores(file, job, scores)
+        raise UsageError(f"these scores are another job's: {other}", file=file, cure=cure)
+    return scores
 
 
 def _digest(plan: QuantPlan) -> str:

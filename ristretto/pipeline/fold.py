@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ristretto.atomic import atomic_write_bytes, check_outputs
+from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs
 from ristretto.caffe.fold import Folded
 from ristretto.caffe.fold import fold as fold_net
 from ristretto.caffe.net import read_prototxt
@@ -49,12 +49,13 @@ def fold(
         raise UsageError(what, file=str(output_weights), cure="give it another name")
     folded = fold_net(read_prototxt(model), read_weights(weights), NetState(phase, level, stages))
     given = b"" if folded.folded or len(weights) > 1 else _content(weights[0])
-    if given and not given.startswith(HDF5_MAGIC):
-        atomic_write_bytes(output_weights, given)
-    else:
-        name = View.of(folded.document, "NetParameter").text("name")
-        write_caffemodel(output_weights, name, folded.weights.layers)
-    atomic_write_bytes(output, folded.document.to_bytes())
+    with atomic_together():
+        if given and not given.startswith(HDF5_MAGIC):
+            atomic_write_bytes(output_weights, given)
+        else:
+            name = View.of(folded.document, "NetParameter").text("name")
+            write_caffemodel(output_weights, name, folded.weights.layers)
+        atomic_write_bytes(output, folded.document.to_bytes())
     return folded
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import fields
@@ -132,7 +133,9 @@ def _fit_plain(hint: Any, value: Any) -> Any:
         return value
     if hint in (int, float) and not isinstance(value, bool):
         if hint is float and isinstance(value, float):
-            return value
+            if math.isfinite(value):
+                return value
+            raise _Unfit("a finite number")
         try:
             return operator.index(value) if hint is int else float(operator.index(value))
         except TypeError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ristretto.caffe.confined import confined_to
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase, Shape
 from ristretto.caffe.parameters import fit_weights
@@ -28,6 +29,7 @@ def inspect(
     plugins: tuple[str, ...] = (),
     level: int = 0,
     stages: tuple[str, ...] = (),
+    untrusted: bool = False,
 ) -> NetFacts:
     """Look at a net. Where its data cannot be opened or a layer is unknown, shapes are left out and the reason kept.
 
@@ -35,8 +37,8 @@ def inspect(
         RistrettoError: the net or the weights cannot be read.
     """
     load_plugins(plugins)
-    net = build_net(read_prototxt(model), NetState(phase, level, stages))
-    loaded = read_weights(weights) if weights else None
+    net = build_net(read_prototxt(model, confined_to(untrusted, model, data_root)), NetState(phase, level, stages))
+    loaded = read_weights(weights, untrusted=untrusted) if weights else None
     reason = ""
     shapes = None
     try:

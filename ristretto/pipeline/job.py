@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ristretto.caffe.confined import confined_to
 from ristretto.caffe.equalize import equalize
 from ristretto.caffe.fold import fold
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.nonnegative import nonnegative_values
+from ristretto.caffe.parameters import with_shared
 from ristretto.caffe.rules import NetState
-from ristretto.caffe.shapes import FED_TYPES
-from ristretto.caffe.stored import Stored, stored_results
+from ristretto.caffe.stored import Stored, fed_values, stored_results
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.upgrade import upgrade_net
 from ristretto.caffe.weights import Weights, read_weights
@@ -36,6 +37,7 @@ from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.score import score_blob
 from ristretto.pipeline.scorers import Scorer
 from ristretto.pipeline.scoring import Scoring, open_scoring
+from ristretto.pipeline.sound import check_weights
 from ristretto.report.events import Equalized, Folded, Listener
 
 
@@ -132,8 +134,8 @@ class Job:
         return batches_to_look_at(self.calibration.feed, self.feed, count)
 
     def fed_layers(self) -> set[str]:
-        """The layers that read what is fed to the net."""
-        fed = {value for layer in self.net.layers if layer.type in FED_TYPES for value in layer.outputs}
+        """The layers that read what is fed to the net, as it is or moved."""
+        fed = fed_values(self.net)
         return {layer.name for layer in self.layers if layer.inputs[0] in fed}
 
     def ranges(self) -> dict[str, LayerRanges]:
@@ -211,12 +213,16 @@ class Job:
 def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     """Read everything and try the float net on the shapes of its data, so that mistakes show at once."""
     load_plugins(options.plugins)
-    document, weights = upgrade_net(read_prototxt(options.model)), read_weights(options.weights)
+    confined = confined_to(options.untrusted, options.model, options.data_root)
+    document = upgrade_net(read_prototxt(options.model, confined))
+    weights = read_weights(options.weights, untrusted=options.untrusted)
     if options.treatment.fold:
         folded = fold(document, weights, NetState("TEST", options.level, options.stages))
         document, weights = folded.document, folded.weights
         listener(Folded(tuple((chain.into, chain.layers) for chain in folded.folded), folded.declined))
     net = build_net(document, NetState("TEST", options.level, options.stages))
+    weights = with_shared(net, weights)
+    check_weights(net, weights)
     sums = frozenset(layer.name for layer in net.layers if layer.type == "Eltwise" and options.sums_as_stored)
     layers = quantizable_layers(net, options.other_layers, sums)
     options.selection.check({layer.name: layer.type for layer in layers})

@@ -37,22 +37,38 @@ class LabelRule:
     classes: int
     ignored: int | None
 
-    def check(self, batch: Mapping[str, NDArray[np.float32]]) -> None:
+    def all_ignored(self, batch: Mapping[str, NDArray[np.float32]]) -> bool:
+        """Whether no label of a batch counts: an accuracy over them is 0 in Caffe, and says nothing."""
+        labels = batch[self.blob]
+        return self.ignored is not None and bool((labels == self.ignored).all())
+
+    def check(self, batch: Mapping[str, NDArray[np.float32]], number: int | None = None) -> None:
         """Refuse a batch with a label that no class has.
 
+        Args:
+            batch: what is fed.
+            number: that of the batch in its pass, from 0, if it is known.
+
         Raises:
-            DataError: there is one; the error names it.
+            DataError: there is one; the error names it and its image.
         """
         labels = batch[self.blob]
-        wrong = (labels < 0) | (labels >= self.classes) | ~np.isfinite(labels)
+        wrong = (labels < 0) | (labels >= self.classes) | (np.trunc(labels) != labels)  # NaN equals nothing
         if self.ignored is not None:
             wrong &= labels != self.ignored
         if wrong.any():
-            label = float(labels[wrong].flat[0])
-            what = f"label {label:g} in blob '{self.blob}', the net has {self.classes} classes"
+            place = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
+            image = f"image {place[0] if place else 0}" + ("" if number is None else f" of batch {number}")
+            what = f"label {labels[place]:g} of {image} in blob '{self.blob}', the net has {self.classes} classes"
             cure = f"labels count from 0 to {self.classes - 1}"
             view = self.layer.view
             raise DataError(what, cure=cure, file=view.document.file, line=view.line, layer=self.layer.name)
+
+
+def fed_labels(net: NetSpec) -> bool:
+    """Whether any layer of a net reads class numbers straight from what is fed."""
+    fed = {value for layer in net.layers if layer.type in FED_TYPES for value in layer.outputs}
+    return any(layer.type in _PARAMS and len(layer.inputs) > 1 and layer.inputs[1] in fed for layer in net.layers)
 
 
 def label_rules(net: NetSpec, shapes: NetShapes) -> list[LabelRule]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from ristretto.caffe.catalogue.registry import is_plugged
@@ -14,12 +15,22 @@ from ristretto.caffe.textproto import Message
 from ristretto.caffe.view import View
 from ristretto.errors import RistrettoError
 
-_LONGEST = 1 << 24
+_LONGEST = 1 << 20
 """Bytes of the longest file that is read only for this; a weights file is no prototxt."""
+
+MOST_WARNINGS = 50
+"""How many fields are named: who has more of them has them in every layer."""
 
 
 def unknown_fields(layers: Iterable[View]) -> Iterator[str]:
     """A warning for each field that no schema knows in some layers, but for those that plug-ins teach."""
+    warnings = _unknown_fields(layers)
+    yield from islice(warnings, MOST_WARNINGS)
+    if next(warnings, None) is not None:
+        yield f"these are not all: more than {MOST_WARNINGS} fields are not known"
+
+
+def _unknown_fields(layers: Iterable[View]) -> Iterator[str]:
     for layer in layers:
         if is_plugged(type_of(layer)):
             continue
@@ -29,7 +40,7 @@ def unknown_fields(layers: Iterable[View]) -> Iterator[str]:
                 hint = f": is '{near[0]}' meant?" if near else ""
                 line = view.document.position(next(view.message.named(field)).start)[0]
                 place = f"{view.document.file}:{line}: layer '{layer.text('name')}'"
-                yield f"{place}: field '{field}' is not known and has no effect{hint}"
+                yield f"{place}: field '{field[:80]}' is not known and has no effect{hint}"
 
 
 def unknown_fields_of(file: str) -> tuple[str, ...]:

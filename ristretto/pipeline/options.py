@@ -106,6 +106,7 @@ class QuantizeOptions:
         score_script: module:function of the user's own metric (see ``ristretto.pipeline.scorers.Script``).
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
+        untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
         calibration_phase, calibration_batches: where and how long ranges are measured.
         ranges: a file of ranges, or a report, in place of measuring.
         save_ranges: where to write the ranges.
@@ -173,6 +174,7 @@ class QuantizeOptions:
     score_script: str | None = None
     inputs: Path | None = None
     data_root: Path | None = None
+    untrusted: bool = False
     calibration_phase: Phase = "TRAIN"
     calibration_batches: int = 10
     ranges: Path | None = None

@@ -101,11 +101,16 @@ class Pieces:
         )
         return results.values, results.ranges
 
+    def check_labels(self, batch: Mapping[str, Array], number: int) -> bool:
+        """As ``Runner.check_labels``, for the whole batch."""
+        return self._runner.check_labels(batch, number)
+
     def losses(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
         """As ``Runner.losses``, over another sample of the elements."""
         return self._results(batch, losses=True).losses
 
     def _results(self, batch: Mapping[str, Array], *, losses: bool) -> Results:
+        self._runner.check_labels(batch)  # with the image's number in the batch, not in a piece
         split = self._split(batch)
         if split is None:
             return self._runner.results(batch, losses=losses)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
+from ristretto.data import Noted
+from ristretto.data.image_list import split_line
 from ristretto.pipeline.options import OUTPUTS
+from ristretto.pipeline.plugins import GROUP
 from ristretto.report.provenance import InputFile, Provenance
 from ristretto.version import VERSION
 
@@ -25,17 +29,32 @@ _PACKAGES = {
     "numpy": ("numpy",),
     "onnx": ("onnx",),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
-    "opencv": ("opencv-python-headless", "opencv-python"),
+    "opencv": (
+        "opencv-python-headless",
+        "opencv-python",
+        "opencv-contrib-python-headless",
+        "opencv-contrib-python",
+        "opencv",
+    ),
 }
 """What figures depend on, and the packages that bring it."""
 
-_INPUTS = ("model", "weights", "inputs", "overrides", "ranges", "plugins")
-"""Options that name files to read; of plug-ins those that are files."""
+_KERNELS = (
+    "sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx_vnni",
+    "amx_int8", "amx_tile", "asimd", "asimddp", "i8mm", "sve",
+)  # fmt: skip
+"""What a processor may be able to do that decides which kernels run."""
+
+_INPUTS = ("model", "weights", "inputs", "overrides", "ranges")
+"""Options that name files to read."""
+
+_CODE = ("plugins", "score_script")
+"""Options that name Python code, by a path or as a module, the latter maybe with a function after a colon."""
 
 _SPEED = ("threads", "workers", "scheduler", "cache_mb", "cache_disk_mb")
 """Options that change no figure: a run on a cluster can be repeated without it."""
 
-_NEVER = (*OUTPUTS, *_SPEED, "details", "also", "resume")
+NEVER_TOLD = (*OUTPUTS, *_SPEED, "details", "also", "resume", "untrusted")
 """Options that are no wish about the result, or that name places of results."""
 
 
@@ -43,7 +62,7 @@ def provenance_of(
     command: str,
     options: Any,
     extra: Mapping[str, Any],
-    noted: Iterable[tuple[str, Path]],
+    noted: Iterable[Noted],
     images: Mapping[str, int | None],
 ) -> Provenance:
     """What a job was made from.
@@ -56,14 +75,19 @@ def provenance_of(
         images: see ``Provenance``.
     """
     also = tuple(source for source, _ in getattr(options, "also", ()))
-    asked = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in _NEVER}
+    asked = {each.name: getattr(options, each.name) for each in fields(options) if each.name not in NEVER_TOLD}
     asked |= {**extra, **({"also": also} if also else {})}
-    given = [(name, Path(path)) for name in _INPUTS for path in _paths(getattr(options, name, None))]
-    files: dict[str, InputFile] = {}
-    for role, path in [*given, *(("also", path) for path in also), *noted]:
-        for file in _files_of(path):
-            if str(file) not in files:
-                files[str(file)] = fingerprint(role, file)
+    given = [Noted(name, path) for name in _INPUTS for path in _paths(getattr(options, name, None))]
+    named = {name: getattr(options, name, None) or extra.get(name) for name in _CODE}
+    given += [Noted(name, path) for name, value in named.items() for path in _code_files(value)]
+    files: dict[tuple[str, bool], InputFile] = {}
+    for each in [*given, *(Noted("also", path) for path in also), *noted]:
+        for file in _files_of(each.path):
+            key = str(file), each.images is not None
+            if key not in files:
+                files[key] = (
+                    fingerprint(each.role, file) if each.images is None else images_fingerprint(file, each.images)
+                )
     outputs = tuple(name for name in OUTPUTS if getattr(options, name, None) is not None)
     flags = {name: to_json(value) for name, value in asked.items()}
     return Provenance(command, flags, outputs, versions(), tuple(files.values()), images)
@@ -85,9 +109,35 @@ def fingerprint(role: str, path: Path) -> InputFile:
     return InputFile(role, str(path), size, digest.hexdigest(), sampled)
 
 
+def images_fingerprint(listing: Path, folder: str) -> InputFile:
+    """The size and the digest of all images that a list names: of names and sizes, and of the content as for a source.
+
+    Args:
+        listing: the list.
+        folder: what stands before each name.
+    """
+    text = listing.read_bytes().decode("utf-8", "surrogateescape")
+    names = dict.fromkeys(split_line(line)[0] for line in text.split("\n") if line.strip())
+    paths = [path for path in (Path(folder + name) for name in names) if path.is_file()]
+    sizes = [path.stat().st_size for path in paths]
+    digest = sha256()
+    for path, size in zip(paths, sizes, strict=True):
+        digest.update(f"{path.name} {size}\n".encode("utf-8", "surrogateescape"))
+    sampled = sum(sizes) > WHOLE_UP_TO
+    looked_at = range(len(paths)) if not sampled else sorted({len(paths) * n // SAMPLES for n in range(SAMPLES)})
+    for number in looked_at:
+        digest.update(paths[number].read_bytes())
+    return InputFile("images", str(listing), sum(sizes), digest.hexdigest(), sampled, folder)
+
+
 def versions() -> dict[str, str]:
-    """The versions of the tool and of what figures depend on."""
-    found = {"ristretto": VERSION, "python": platform.python_version(), "machine": platform.machine()}
+    """The versions of the tool, of what figures depend on and of installed plug-ins; and what the processor can do."""
+    found = {
+        "ristretto": VERSION,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu": " ".join(_cpu_features()),
+    }
     for name, packages in _PACKAGES.items():
         for package in packages:
             try:
@@ -95,7 +145,20 @@ def versions() -> dict[str, str]:
                 break
             except PackageNotFoundError:
                 continue
+    for point in sorted(entry_points(group=GROUP), key=str):
+        found[f"plug-in {point.name}"] = point.dist.version if point.dist is not None else ""
     return found
+
+
+def _cpu_features() -> Iterator[str]:
+    """What this processor can do of what decides which kernels run, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        yield from filter(None, [platform.processor()])
+        return
+    words = next((line for line in lines if line.lower().startswith(("flags", "features"))), "").split()
+    yield from (name for name in _KERNELS if name in words)
 
 
 def to_json(value: Any) -> Any:
@@ -111,10 +174,21 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def _paths(value: Any) -> list[str]:
-    """The paths of an option; a plug-in may be a module's name instead."""
-    several = value if isinstance(value, tuple) else () if value is None else (value,)
-    return [str(item) for item in several if isinstance(item, Path) or Path(item).suffix == ".py"]
+def _paths(value: Any) -> list[Path]:
+    """The paths of an option."""
+    return [] if value is None else list(map(Path, value if isinstance(value, tuple) else (value,)))
+
+
+def _code_files(value: Any) -> Iterator[Path]:
+    """The files of plug-ins or of a script, which are imported by now."""
+    for name in value if isinstance(value, tuple) else filter(None, (value,)):
+        path, colon, _ = name.partition(".py:")
+        if colon or name.endswith(".py"):
+            yield Path(f"{path}.py" if colon else name)
+            continue
+        file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+        if file:
+            yield Path(file)
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -122,4 +196,4 @@ def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path] if path.is_file() else []
     lmdb = path / "data.mdb"
-    return [lmdb] if lmdb.is_file() else sorted({*path.glob("*.ldb"), *path.glob("*.sst")})
+    return [lmdb] if lmdb.is_file() else sorted({*path.glob("*.ldb"), *path.glob("*.sst"), *path.glob("*.log")})

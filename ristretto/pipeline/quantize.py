@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 
-from ristretto.atomic import atomic_write_bytes, atomic_write_text
+from ristretto.atomic import atomic_together, atomic_write_bytes, atomic_write_text, content_of
 from ristretto.caffe.fold import fold
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import upgrade_net
-from ristretto.caffe.weights import read_weights, write_caffemodel
+from ristretto.caffe.weights import Weights, read_weights, write_caffemodel
 from ristretto.data import noting_files
 from ristretto.decide.confidence import Paired, drop_interval, margin_verdict
 from ristretto.decide.plan import LayerSites, QuantPlan
@@ -18,6 +19,7 @@ from ristretto.decide.ranges_file import sites_to_json
 from ristretto.decide.search import holds
 from ristretto.dialects.prototxt import planned_layers, write_plan
 from ristretto.errors import FormatError
+from ristretto.graph.build import Simulation
 from ristretto.pipeline.brought import steps
 from ristretto.pipeline.calibrate import suspicious_ranges
 from ristretto.pipeline.compare import compare
@@ -29,10 +31,12 @@ from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.provenance import provenance_of
 from ristretto.pipeline.search import Outcome, search
-from ristretto.pipeline.signs import duplicate_names, ignored_fields, suspicious_scores, wrapped_around
+from ristretto.pipeline.signs import duplicate_names, ignored_fields, saturated, suspicious_scores, wrapped_around
+from ristretto.pipeline.sound import Pass, spelled_score
 from ristretto.pipeline.wishes import check_options
 from ristretto.pipeline.workers import on_workers
 from ristretto.report.comparison import Comparison
+from ristretto.report.details import NetDetails
 from ristretto.report.events import DeviceChosen, Listener, Resumed, Warned, silent
 from ristretto.report.html.page import report_page
 from ristretto.report.jsonfile import dump as json_text
@@ -76,24 +80,23 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
     job.scoring.finished = _finished(options, provenance, listener.then)
     listener(DeviceChosen(options.gpu, device.number, device.reason))
     baseline = job.scoring.score(QuantPlan(), "baseline")
+    _pass(job, QuantPlan(), job.weights).check(job.blob, baseline)
     ranges = job.ranges()
     sites = job.sites(ranges)
-    if options.save_ranges is not None:
-        atomic_write_text(options.save_ranges, json_text(sites_to_json(sites)))
     outcome = search(job, sites, baseline)
     brought = steps(job, sites, outcome) if options.details else ()
-    report = _report(job, baseline, sites, outcome, brought)
+    details = find_details(job, sites, outcome) if options.details else None
+    report = _report(job, baseline, sites, outcome, brought, details)
     told = listener.warnings
     for warning in report.warnings:
         listener(Warned(warning))
     _log.debug("cache: %s", job.cache)
-    _write(job, outcome)
-    warnings = (*told, *report.warnings)
-    report = replace(report, warnings=warnings, events=tuple(listener.events))
-    if options.details:
-        details = find_details(job, sites, outcome)
-        report = replace(report, provenance=provenance, comparison=_compared(options), details=details)
-    _write_report(options, report)
+    report = replace(report, warnings=(*told, *report.warnings), events=tuple(listener.events))
+    with atomic_together():
+        _write(job, outcome, sites)
+        if options.details:
+            report = replace(report, provenance=provenance, comparison=_compared(options))
+        _write_report(options, report)
     job.scoring.finished.remove()
     return report
 
@@ -104,14 +107,14 @@ def _finished(options: QuantizeOptions, provenance: Provenance, listener: Listen
         return FinishedScores()
     file, job = scores_file(options.model_quantized), provenance_to_json(provenance)
     if not options.resume:
-        return FinishedScores(file, job)
-    found = read_finished(file, job)
+        return FinishedScores(file, job, tell=listener)
+    found = read_finished(file, job, listener)
     listener(Resumed(len(found.scores), str(file)))
     return found
 
 
 def _compared(options: QuantizeOptions) -> Comparison | None:
-    """The quantized net, as it was written, against the float net, on a few images."""
+    """The quantized net, as it is about to appear, against the float net, on a few images."""
     if options.model_quantized is None:
         return None
     net = NetOptions(
@@ -122,17 +125,24 @@ def _compared(options: QuantizeOptions) -> Comparison | None:
         rounding=options.rounding,
         inputs=options.inputs,
         data_root=options.data_root,
+        untrusted=options.untrusted,
         seed=options.seed,
         threads=options.threads,
         gpu=options.gpu,
         plugins=options.plugins,
     )
-    weights = () if options.weights_quantized is None else (options.weights_quantized,)
-    return compare(net, options.model_quantized, weights, COMPARED_IMAGES)
+    weights = () if options.weights_quantized is None else (content_of(options.weights_quantized),)
+    compared = compare(net, content_of(options.model_quantized), weights, COMPARED_IMAGES)
+    return replace(compared, second=str(options.model_quantized))
 
 
 def _report(
-    job: Job, baseline: Scored, sites: dict[str, LayerSites], outcome: Outcome, brought: tuple[Step, ...]
+    job: Job,
+    baseline: Scored,
+    sites: dict[str, LayerSites],
+    outcome: Outcome,
+    brought: tuple[Step, ...],
+    details: NetDetails | None,
 ) -> Report:
     combined, ladders = outcome.combined, outcome.ladders
     ranges = {name: site.ranges for name, site in sites.items()}
@@ -163,16 +173,20 @@ def _report(
         *duplicate_names(job.net),
         *suspicious_ranges(ranges),
         *suspicious_scores(job, baseline, ladders, combined),
-        *wrapped_around(job, baseline),
+        *_pass(job, outcome.plan, outcome.weights or job.weights).warnings(combined),
+        *saturated(outcome.plan, ranges, job.types, details),
+        *wrapped_around(job.feed, baseline),
     ]
-    paired = _paired(baseline, combined)
+    paired = _paired(baseline, combined, job.feed.images)
     if paired is not None and margin_verdict(paired, options.error_margin / 100) == "undecided":
         interval = drop_interval(paired)
         warnings.append(
             f"{paired.images} images cannot tell whether the margin of {options.error_margin:g} points holds: the "
             f"drop is between {100 * interval.low:.2f} and {100 * interval.high:.2f} points with 95 % confidence"
         )
-    if not met:
+    if not math.isfinite(combined.score):
+        warnings.append(f"the combined net misses the margin: its score is {spelled_score(combined.score)}")
+    elif not met:
         drop = 100 * (baseline.score - combined.score)
         warnings.append(
             f"the combined net misses the margin: it drops {drop:.2f} points, {options.error_margin:g} are allowed"
@@ -192,14 +206,23 @@ def _report(
         paired,
         outcome.mixed,
         brought,
+        details=details,
     )
 
 
-def _paired(baseline: Scored, combined: Scored) -> Paired | None:
+def _pass(job: Job, plan: QuantPlan, weights: Weights) -> Pass:
+    """A score's pass, to look for where NaN or infinity arises."""
+    options = job.options
+    simulation = Simulation(plan.layers, options.rounding, options.seed)
+    return Pass(job.net, weights, simulation, job.feed, options.iterations, options.threads)
+
+
+def _paired(baseline: Scored, combined: Scored, held: int | None) -> Paired | None:
+    """What became of each image; of one that was scored more than once only the first time counts."""
     if baseline.right is None or combined.right is None or len(baseline.right) != len(combined.right):
         return None
-    lost, won = baseline.right & ~combined.right, combined.right & ~baseline.right
-    return Paired(len(baseline.right), int(lost.sum()), int(won.sum()))
+    first, second = baseline.right[:held], combined.right[:held]
+    return Paired(len(first), int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def _asked(options: QuantizeOptions) -> tuple[tuple[str, Asked], ...]:
@@ -226,9 +249,11 @@ def _write_report(options: QuantizeOptions, report: Report) -> None:
         atomic_write_text(options.html, report_page(data))
 
 
-def _write(job: Job, outcome: Outcome) -> None:
-    """Write the quantized prototxt, and the same formats into every file of --also."""
+def _write(job: Job, outcome: Outcome, sites: dict[str, LayerSites]) -> None:
+    """Write the ranges, the weights, the quantized prototxt, and the same formats into every file of --also."""
     options, document, plan = job.options, job.document, outcome.plan
+    if options.save_ranges is not None:
+        atomic_write_text(options.save_ranges, json_text(sites_to_json(sites)))
     if options.weights_quantized is not None:
         write_caffemodel(options.weights_quantized, job.net.name, (outcome.weights or job.weights).layers)
     if options.model_quantized is not None:

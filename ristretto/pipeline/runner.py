@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,15 @@ from ristretto.caffe.parameters import fit_weights
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.decide.stats import TensorStats
+from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Kernels, Measure, Section, Simulation, build
+from ristretto.graph.steady import steady
 from ristretto.numerics.formats import Format
 from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
-from ristretto.pipeline.labels import LabelRule, label_rules
+from ristretto.pipeline.labels import LabelRule, fed_labels, label_rules
+from ristretto.runtime.memory import memory_bytes
 from ristretto.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ Array = NDArray[np.float32]
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     shapes: dict[str, Shape]
-    labels: list[LabelRule]
+    largest: tuple[int, str]
     built: BuiltNet
     session: Session
 
@@ -96,6 +100,7 @@ class Runner:
     device: int | None = field(default_factory=current_device)
     integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[tuple[str, Shape], ...], bool], _Loaded] = field(default_factory=dict)
+    _rules: dict[tuple[tuple[str, Shape], ...], list[LabelRule]] = field(default_factory=dict)
 
     def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
         """Run one batch, a section from what the layers before it have made of one.
@@ -120,8 +125,10 @@ class Runner:
             else ({blob: array.shape for blob, array in batch.items()}, batch)
         )
         loaded = self._load(fed, arrays.values())
-        for rule in loaded.labels if self.section.start == 0 else ():
-            rule.check(arrays)
+        if self.device is None:
+            self._check_memory(loaded)
+        if not isinstance(batch, Halfway):
+            self.check_labels(arrays)
         built = loaded.built
         names = [*built.fetches.values(), *(name for pair in built.extremes.values() for name in pair)]
         names += [name for tap in built.taps.values() for name in tap.outputs]
@@ -149,9 +156,46 @@ class Runner:
         """
         return self._load(dict(fed)).shapes
 
+    def check_labels(self, batch: Mapping[str, Array], number: int | None = None) -> bool:
+        """Refuse labels that no class has, if the net reads them as they are fed.
+
+        Args:
+            batch: what is fed.
+            number: that of the batch in its pass, if it is known.
+
+        Returns:
+            whether an accuracy of the net has no label that counts.
+
+        Raises:
+            DataError: a label is wrong; the error names it and its image.
+        """
+        if self.section.start or not fed_labels(self.net):
+            return False
+        key = tuple(sorted((blob, array.shape) for blob, array in batch.items()))
+        if key not in self._rules:
+            self._rules[key] = label_rules(self.net, infer_shapes(self.net, dict(key)))
+        for rule in self._rules[key]:
+            rule.check(batch, number)
+        return any(rule.layer.type == "Accuracy" and rule.all_ignored(batch) for rule in self._rules[key])
+
+    def _largest(self, shapes: Mapping[str, Shape]) -> tuple[int, str]:
+        """The bytes and the name of the largest value."""
+        layers = self.net.layers[self.section.start : self.section.stop]
+        return max(
+            ((4 * math.prod(shapes[value]), value) for layer in layers for value in layer.outputs), default=(0, "")
+        )
+
+    def _check_memory(self, loaded: _Loaded) -> None:
+        """Refuse a value that the memory cannot hold: the system would end this process, or others."""
+        size, value = loaded.largest
+        if size > memory_bytes():
+            what = f"blob '{value}' of shape {loaded.shapes[value]} takes {size >> 20} MB, there is no such memory"
+            raise NetError(what, file=self.net.file, cure="make the batch or the image smaller")
+
     def _load(self, fed: dict[str, Shape], arrays: Iterable[Array] = ()) -> _Loaded:
         # Faster kernels give a number where a value is NaN; plain ones keep it.
-        plain = not all(np.isfinite(np.sum(array)) for array in arrays)
+        with np.errstate(over="ignore", invalid="ignore"):
+            plain = not all(np.isfinite(np.sum(array)) for array in arrays)
         key = tuple(sorted(fed.items())), plain
         if key not in self._loaded:
             start = time.perf_counter()
@@ -172,7 +216,7 @@ class Runner:
                 kernels=kernels,
             )
             session = Session(
-                built.model.SerializeToString(),
+                steady(built.model).SerializeToString(),
                 threads=self.threads,
                 keep_layout=kernels != "plain",
                 device=self.device,
@@ -189,5 +233,5 @@ class Runner:
             )
             # A batch in pieces may have two shapes; more are not needed at once.
             self._loaded = dict([*self._loaded.items()][-1:])
-            self._loaded[key] = _Loaded(shapes.values, label_rules(self.net, shapes), built, session)
+            self._loaded[key] = _Loaded(shapes.values, self._largest(shapes.values), built, session)
         return self._loaded[key]

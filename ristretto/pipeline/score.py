@@ -41,6 +41,8 @@ class PassResult:
         images: images run.
         batches: batches run.
         ranges: ranges of the values that the runner measures.
+        broken: number of the first batch with NaN or infinity in an output, or None.
+        uncounted: how many batches had an accuracy without a label that counts.
     """
 
     outputs: tuple[Output, ...]
@@ -48,6 +50,8 @@ class PassResult:
     images: int
     batches: int
     ranges: dict[str, TensorStats]
+    broken: int | None = None
+    uncounted: int = 0
 
     def output(self, blob: str) -> Output:
         """One output blob by name."""
@@ -127,7 +131,8 @@ def run_pass(
     start = time.perf_counter()
     sums: dict[str, NDArray[np.float64]] = {}
     seen: list[dict[str, TensorStats]] = []
-    images = count = 0
+    images = count = uncounted = 0
+    broken: int | None = None
     if scorer is not None:
         scorer.start()
     kept = prefix.batches if prefix is not None else ()
@@ -155,6 +160,9 @@ def run_pass(
                 own = scorer.add({blob: ran.values[runner.net.finals[blob]] for blob in scorer.blobs}, ran.labels)
                 shown += () if own is None else (Output(scorer.name, (own,)),)
             listener(BatchDone(count, shown))
+            if broken is None and not all(np.isfinite(ran.values[value]).all() for value in values):
+                broken = count
+            uncounted += ran.uncounted
             images, count = images + size, count + 1
             if stop is not None and stop():
                 break
@@ -169,7 +177,7 @@ def run_pass(
     seconds = max(time.perf_counter() - start, 1e-9)
     _log.debug("pass %s: %d images in %.2f s, %.0f a second", purpose, images, seconds, images / seconds)
     listener(PassDone(purpose, loss, outputs))
-    return PassResult(outputs, loss, images, count, merge_stats(seen))
+    return PassResult(outputs, loss, images, count, merge_stats(seen), broken, uncounted)
 
 
 def _ran(
@@ -192,8 +200,8 @@ def _ran(
     pieces = Pieces(runner)
     if source is None:
         source = feed.single_pass() if batches is None else islice(feed.batches(), batches)
-    for batch in prefetched(source):
-        yield run_batch(pieces, batch, wanted)
+    for number, batch in enumerate(prefetched(source)):
+        yield run_batch(pieces, batch, wanted, number)
 
 
 def _batches_of(feed: Feed) -> int:

@@ -128,7 +128,10 @@ class Scoring:
         seconds = time.perf_counter() - start
         outputs = {output.blob: output.values for output in result.outputs}
         right = None if verdicts is None else verdicts.right()
-        scored = Scored(result.score(self.blob), outputs, result.images, result.batches, seconds, right)
+        answers = None if verdicts is None else verdicts.answers()
+        score = result.score(self.blob)
+        marks = answers, result.broken, result.uncounted
+        scored = Scored(score, outputs, result.images, result.batches, seconds, right, *marks)
         if watch is None:
             return scored
         scored = watch.judged(scored, self.blob)

@@ -28,7 +28,7 @@ from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.plugins import load_plugins, loaded_plugins
 from ristretto.pipeline.runner import Halfway, Runner
 from ristretto.pipeline.scorers import labels_of
-from ristretto.pipeline.verdicts import Verdicts
+from ristretto.pipeline.verdicts import Judged, Verdicts
 from ristretto.runtime.work import Part, Pool, Task
 
 Array = NDArray[np.float32]
@@ -68,17 +68,19 @@ class Ran:
         fed: the shapes of what was fed to the net.
         values: what was wanted.
         ranges: of the values that the runner measures.
-        right: for each image whether it was right, where that is judged.
+        right: the verdicts on its images, where they are judged.
         labels: what was fed but images, where that is wanted.
         integer: what integer arithmetic did, by layer.
+        uncounted: whether an accuracy had no label that counts.
     """
 
     fed: dict[str, Shape]
     values: dict[str, Array]
     ranges: dict[str, TensorStats]
-    right: NDArray[np.bool_] | None
+    right: Judged | None
     labels: Batch
     integer: Mapping[str, TapTotals]
+    uncounted: bool = False
 
     @property
     def images(self) -> int:
@@ -87,8 +89,9 @@ class Ran:
         return first[0] if first else 1
 
 
-def run_batch(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted) -> Ran:
-    """Run one batch in this process."""
+def run_batch(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted, number: int) -> Ran:
+    """Run one batch in this process; its number in the pass is for errors."""
+    uncounted = not isinstance(batch, Halfway) and pieces.check_labels(batch, number)
     values, ranges = pieces.run(batch)
     if isinstance(batch, Halfway):
         fed, labels = dict(batch.fed), Batch()
@@ -102,6 +105,7 @@ def run_batch(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted) -> Ran:
         None if wanted.verdicts is None else wanted.verdicts.judge(values),
         labels,
         {},
+        uncounted,
     )
 
 
@@ -170,7 +174,7 @@ def dispatched(
 def _dispatched(
     pool: Pool, runner: Runner, recipe: Recipe, count: int, batches: int | None, wanted: Wanted, order: Picked | None
 ) -> Iterator[Ran]:
-    bare = replace(runner, weights=None, threads=runner.threads or pool.threads, integer={}, _loaded={})
+    bare = replace(runner, weights=None, threads=runner.threads or pool.threads, integer={}, _loaded={}, _rules={})
     verdicts = None if wanted.verdicts is None else wanted.verdicts.blank()
     cache = recipe.cache // pool.workers
     work = Work(bare, replace(wanted, verdicts=verdicts), recipe, batches, loaded_plugins(), cache)
@@ -232,7 +236,7 @@ def run_shard(shard: Shard, work: Work, weights: Weights | None) -> list[Ran]:
     if bench.work != shard.work or bench.runner is None or bench.pieces is None:
         bench.runner = bench.pieces = None  # the memory of the last pass, before that of the next
         load_plugins(work.plugins)
-        bench.runner = replace(work.runner, weights=weights, integer={}, _loaded={})
+        bench.runner = replace(work.runner, weights=weights, integer={}, _loaded={}, _rules={})
         bench.pieces = Pieces(bench.runner)
         bench.work = shard.work
     feed, picker = _opened(bench, work)
@@ -242,9 +246,9 @@ def run_shard(shard: Shard, work: Work, weights: Weights | None) -> list[Ran]:
     else:
         batches = feed.section(work.batches, shard.first, shard.count, picker)
     found = []
-    for batch in prefetched(batches):
+    for number, batch in enumerate(prefetched(batches), shard.first):
         bench.runner.integer.clear()
-        ran = run_batch(bench.pieces, batch, work.wanted)
+        ran = run_batch(bench.pieces, batch, work.wanted, number)
         found.append(replace(ran, integer=dict(bench.runner.integer)))
     return found
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from ristretto.errors import FormatError
+from ristretto.atomic import scratch_folder
+from ristretto.errors import FormatError, UsageError
 from ristretto.numerics.arithmetic import Accumulator, Overflow
 from ristretto.pipeline.evaluate import NetOptions, evaluate
 from ristretto.pipeline.files import read_json
 from ristretto.pipeline.given import check_names, option_names
 from ristretto.pipeline.options import OUTPUTS, QuantizeOptions
-from ristretto.pipeline.provenance import fingerprint, versions
+from ristretto.pipeline.provenance import NEVER_TOLD, fingerprint, images_fingerprint, versions
 from ristretto.pipeline.quantize import quantize
+from ristretto.pipeline.untrusted import Bounds, Confined
 from ristretto.report.events import Listener, silent
 from ristretto.report.jsonfile import dump, evaluation_to_json, report_to_json
 from ristretto.report.provenance import InputFile
@@ -26,7 +27,14 @@ TOLERANCE = 1e-6
 """How far floats may be apart: another processor adds up in another order."""
 
 
-def verify(report: Path, tolerance: float = TOLERANCE, listener: Listener = silent) -> Verification:
+def verify(
+    report: Path,
+    tolerance: float = TOLERANCE,
+    listener: Listener = silent,
+    *,
+    untrusted: bool = False,
+    data_root: Path | None = None,
+) -> Verification:
     """Run the job of a report again and compare.
 
     Relative paths in the report are relative to the current folder, as they were to that of the job. What the job
@@ -36,12 +44,18 @@ def verify(report: Path, tolerance: float = TOLERANCE, listener: Listener = sile
         report: what ``quantize`` or ``test`` wrote.
         tolerance: how far floats may be apart, relative to the larger one.
         listener: hears what happens.
+        untrusted: whether the report must name no code, and no file outside its folder and ``data_root``.
+        data_root: a further folder for that.
 
     Raises:
         RistrettoError: the report cannot be read or does not say how it came about, or a mistake that the job meets.
     """
     before = read_json(report, "report")
-    provenance = _provenance_of(before, str(report))
+    provenance = described(before, str(report))
+    if untrusted:
+        _check_bounds(provenance, report, data_root)
+        if provenance["flags"].get("data_root") is None:
+            provenance["flags"]["data_root"] = data_root
     inputs = tuple(change for file in provenance["files"] for change in _changed(file))
     now = versions()
     others = tuple(
@@ -51,9 +65,9 @@ def verify(report: Path, tolerance: float = TOLERANCE, listener: Listener = sile
     )
     if inputs:
         return Verification(inputs, others)
-    with TemporaryDirectory(prefix="ristretto") as folder:
+    with scratch_folder() as folder:
         try:
-            run = _job(provenance, Path(folder))
+            run = _job(provenance, folder, untrusted)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("what this report says of its job makes no sense", file=str(report)) from error
         after = json.loads(dump(run(listener)))
@@ -62,8 +76,12 @@ def verify(report: Path, tolerance: float = TOLERANCE, listener: Listener = sile
     return Verification((), others, tuple(filter(None, found)), len(found), score)
 
 
-def _provenance_of(report: Any, file: str) -> dict[str, Any]:
-    """How a report came about, if that has the form that ``provenance_to_json`` gives it."""
+def described(report: Any, file: str) -> dict[str, Any]:
+    """How a report came about, if that has the form that ``provenance_to_json`` gives it.
+
+    Raises:
+        FormatError: it has not, or the report cannot be of a job that can be run again.
+    """
     found = report.get("provenance") if isinstance(report, dict) else None
     if not isinstance(found, dict):
         cure = "run the job again with --report"
@@ -75,7 +93,20 @@ def _provenance_of(report: Any, file: str) -> dict[str, Any]:
         raise FormatError("what this report says of its job makes no sense", file=file)
     if found.get("command") not in ("quantize", "test"):
         raise FormatError(f"there is no job '{found.get('command')}' to run again", file=file)
+    places = [name for name in found["flags"] if name in NEVER_TOLD and name != "also"]
+    if places:
+        # It would name places to write to, or machines to ask.
+        raise FormatError(f"no report of ours says '{places[0]}'", file=file, cure="was it changed by hand?")
     return found
+
+
+def _check_bounds(provenance: Mapping[str, Any], report: Path, data_root: Path | None) -> None:
+    bounds = Bounds(report, Confined.beside(report, data_root))
+    try:
+        bounds.check_flags(provenance["flags"])
+        bounds.check_paths(Path(str(file["path"])) for file in provenance["files"])
+    except UsageError as error:
+        raise UsageError(error.what, file=str(report), cure=error.cure) from error
 
 
 def _changed(file: Mapping[str, Any]) -> list[Difference]:
@@ -83,18 +114,22 @@ def _changed(file: Mapping[str, Any]) -> list[Difference]:
     before = file.get("sha256", file.get("sha256_of_samples"))
     path = Path(str(file["path"]))
     place = f"{file['role']} {path}"
+    folder = file.get("folder")
+    found: InputFile | None = None
     try:
-        found: InputFile | None = fingerprint(str(file["role"]), path)
-    except OSError:
+        if path.is_file():  # what is none, such as a device, may have no end
+            role = str(file["role"])
+            found = fingerprint(role, path) if folder is None else images_fingerprint(path, str(folder))
+    except (OSError, ValueError):
         found = None
     if found is not None and (found.sha256, found.bytes) == (before, file["bytes"]):
         return []
     return [Difference(place, before, None if found is None else found.sha256)]
 
 
-def _job(provenance: Mapping[str, Any], folder: Path) -> Callable[[Listener], dict[str, Any]]:
+def _job(provenance: Mapping[str, Any], folder: Path, untrusted: bool) -> Callable[[Listener], dict[str, Any]]:
     """What runs a job again, with results in a folder, and gives its report."""
-    flags = dict(provenance["flags"])
+    flags = {**provenance["flags"], "untrusted": untrusted}
     if provenance["command"] == "test":
         asked = {name: flags.pop(name) for name in ("iterations", "score", "score_script")}
         check_names(flags, option_names(NetOptions), "test")

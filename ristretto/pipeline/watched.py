@@ -15,6 +15,7 @@ from ristretto.caffe.parameters import Blobs, fit_weights
 from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.graph.build import BuiltNet, Section, Simulation, build
+from ristretto.graph.steady import steady
 from ristretto.pipeline.device import current_device
 from ristretto.runtime.session import Session
 
@@ -126,7 +127,7 @@ class WatchedNet:
         element = graph.output[0].type.tensor_type.elem_type if graph.output else onnx.TensorProto.FLOAT
         del graph.output[:]
         graph.output.extend(helper.make_tensor_value_info(value, element, None) for value in values)
-        session = Session(built.model.SerializeToString(), threads=self.threads, device=self.device)
+        session = Session(steady(built.model).SerializeToString(), threads=self.threads, device=self.device)
         return _Part(built.inputs, tuple(values), session)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.report.events import BatchDone, Dropped, Event, Output, PassDone, PassStarted
-from ristretto.report.model import Scored
+from ristretto.report.model import Answers, Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ def finished_to_json(finished: FinishedScore) -> dict[str, Any]:
         "batches": scored.batches,
         "seconds": _spelled(scored.seconds),
         "right": right,
+        "answers": None if scored.answers is None else asdict(scored.answers),
+        "broken": scored.broken,
+        "uncounted": scored.uncounted,
         "events": [_event_to_json(event) for event in finished.events],
     }
 
@@ -59,7 +62,10 @@ def finished_from_json(data: Any) -> FinishedScore:
     """
     outputs = {str(blob): _numbers(values) for blob, values in data["outputs"].items()}
     counts = int(data["images"]), int(data["batches"]), _number(data["seconds"])
-    scored = Scored(_number(data["score"]), outputs, *counts, _right(data["right"]))
+    answers = None if data["answers"] is None else Answers(**{name: int(n) for name, n in data["answers"].items()})
+    broken = None if data["broken"] is None else int(data["broken"])
+    marks = answers, broken, int(data["uncounted"])
+    scored = Scored(_number(data["score"]), outputs, *counts, _right(data["right"]), *marks)
     events = tuple(map(_event_from_json, data["events"]))
     return FinishedScore(str(data["purpose"]), str(data["plan"]), scored, events)
 

@@ -48,6 +48,30 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What a net answered to the images of a pass.
+
+    Attributes:
+        images: how many there were.
+        right: how many answers were right.
+        broken: how many images had NaN among the values of their classes.
+        top_k: how many of the best classes may hold the right one.
+        classes: how many the net knows; 0 where that is not known.
+        labels: how many different labels there were.
+        commonest, times: the class answered most often, and how often.
+    """
+
+    images: int
+    right: int
+    broken: int
+    top_k: int
+    classes: int
+    labels: int
+    commonest: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """The score of one net: all output blobs, means over the images.
 
@@ -57,6 +81,9 @@ class Scored:
         images, batches: how much was run.
         seconds: wall time of the pass.
         right: for each image whether it was right; None where the score is no plain accuracy.
+        answers: what was answered; None where right is.
+        broken: number of the first batch with NaN or infinity in an output, or None.
+        uncounted: how many batches had an accuracy without a label that counts.
     """
 
     score: float
@@ -65,6 +92,9 @@ class Scored:
     batches: int
     seconds: float
     right: NDArray[np.bool_] | None = field(default=None, compare=False)
+    answers: Answers | None = field(default=None, compare=False)
+    broken: int | None = field(default=None, compare=False)
+    uncounted: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

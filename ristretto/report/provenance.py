@@ -17,6 +17,7 @@ class InputFile:
         bytes: its size.
         sha256: of its content, or of samples of it.
         sampled: whether it is of samples: blocks spread evenly over a file that is too large to be read for this.
+        folder: of the images that a list names: what stands before each name; None for a file.
     """
 
     role: str
@@ -24,6 +25,7 @@ class InputFile:
     bytes: int
     sha256: str
     sampled: bool = False
+    folder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ def provenance_to_json(provenance: Provenance) -> dict[str, Any]:
                 "path": file.path,
                 "bytes": file.bytes,
                 ("sha256_of_samples" if file.sampled else "sha256"): file.sha256,
+                **({} if file.folder is None else {"folder": file.folder}),
             }
             for file in provenance.files
         ],

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from ristretto.atomic import scratch_folder
 from ristretto.errors import NetError
 
 _SILENT = 4
@@ -25,8 +24,8 @@ class StockSession:
         Raises:
             NetError: onnxruntime does not take it.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            optimized = Path(folder) / "optimized.onnx"
+        with scratch_folder() as folder:
+            optimized = folder / "optimized.onnx"
             options = ort.SessionOptions()
             options.log_severity_level = _SILENT
             options.optimized_model_filepath = str(optimized)  # which changes nothing of what is done

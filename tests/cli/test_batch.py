@@ -24,6 +24,7 @@ from ristretto.cli.quantize import quantize
 from ristretto.cli.test import test as score_command
 from ristretto.errors import UsageError
 from tests.cli.runner import MODELS, ristretto
+from tests.cli.terminals import COLOUR, ESCAPE, in_terminal
 
 COMMANDS = {"quantize": with_shared_flags(quantize), "test": with_shared_flags(score_command)}
 
@@ -251,6 +252,24 @@ def test_table_csv_and_json_say_the_same(capsys: pytest.CaptureFixture[str], tmp
     assert second.split()[0] == "bad"
     assert second.split()[-1] == "failed"
     assert said == f"bad: {facts[1]['message']}"
+
+
+def test_the_table_in_a_terminal(tmp_path: Path) -> None:
+    """A margin that is missed is red; the job is run once, so that its time is the same in all tables."""
+    narrow = "bw_conv_params: 1, bw_fc_params: 1, bw_activations: 1"
+    path = jobs_yaml(tmp_path, f"  - {{name: bad, iterations: 1, {narrow}}}\n")
+    words = ("batch", path, "--quiet")
+    status, wide = in_terminal(tmp_path, *words, COLUMNS="140")
+    assert status == 0
+    row = next(line for line in wide.splitlines() if "DigitsLeNet" in line)
+    assert "\u2502" in row
+    assert "\x1b[31m" in row
+    _, plain = in_terminal(tmp_path, *words, NO_COLOR="1", COLUMNS="140")
+    assert ESCAPE not in plain
+    assert COLOUR.sub("", wide) == plain
+    _, narrow = in_terminal(tmp_path, *words, COLUMNS="60")
+    assert "\u2502" not in narrow
+    assert "\x1b[31mbad" in narrow
 
 
 def test_a_changed_input_is_run_again_and_a_missed_margin_is_strict(

@@ -45,7 +45,7 @@ def test_flags(capsys: Capture, tmp_path: Path) -> None:
     assert "--model" in message.split("--modle", 1)[1]
     assert message.endswith("see ristretto quantize --help")
     assert "--model_quantized" in mistake(capsys, "quantize", "--model", PROTOTXT, "--weights", WEIGHTS)
-    assert "neither a number of batches from 1 up nor all" in quantize(
+    assert "neither a number of batches from 1 to 100000000 nor all" in quantize(
         capsys, tmp_path, PROTOTXT, WEIGHTS, "--iterations", "0"
     )
     assert mistake(capsys, "quantise").startswith("No such command 'quantise'")
@@ -201,7 +201,7 @@ def test_labels_that_no_class_has(capsys: Capture, tmp_path: Path) -> None:
     inputs = tmp_path / "x.npz"
     np.savez(inputs, data=np.zeros((3, 1, 16, 16)), label=np.array([0, 9, 10]))
     message = mistake(capsys, "test", "--model", PROTOTXT, "--weights", WEIGHTS, "--inputs", inputs)
-    assert "label 10 in blob 'label', the net has 10 classes; labels count from 0 to 9" in message
+    assert "label 10 of image 2 of batch 0 in blob 'label', the net has 10 classes; labels count from 0 to 9" in message
 
 
 def test_a_net_without_train_data_names_the_cure(capsys: Capture, tmp_path: Path) -> None:

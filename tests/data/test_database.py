@@ -125,10 +125,10 @@ def junk(path: Path) -> None:
 DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no data.mdb": (Path.mkdir, "cannot open the LMDB '{db}': it holds no data.mdb; name the folder that does"),
     "empty file": (cut(0), "cannot open the LMDB '{db}': its data.mdb is empty; copy or convert it again"),
-    "junk": (junk, "cannot open the LMDB '{db}': File is not an LMDB file; copy or convert it again"),
+    "junk": (junk, "cannot open the LMDB '{db}': it is no LMDB; copy or convert it again"),
     "a text file": (
         lambda path: path.write_text("hello"),
-        "cannot open the LMDB '{db}': File is not an LMDB file; copy or convert it again",
+        "cannot open the LMDB '{db}': it is no LMDB; copy or convert it again",
     ),
     "no records": (
         lambda path: write_lmdb(path, []),

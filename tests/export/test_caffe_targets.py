@@ -162,7 +162,8 @@ def test_a_shared_parameter_has_one_value(capsys: Capture, tmp_path: Path) -> No
     assert "layer 'b': it shares the parameter 'w' with layer 'a' and stores it otherwise" in outcome.message
     model.write_text(text.replace("fl_params: 3", "fl_params: 6"))
     assert ristretto(capsys, "export", *flags).status == 0
-    (layer,) = read_weights((tmp_path / "out" / "net.caffemodel",)).layers
+    layer, other = read_weights((tmp_path / "out" / "net.caffemodel",)).layers
+    np.testing.assert_array_equal(layer.blobs[0], other.blobs[0])
     formats = read_plan(build_net(read_prototxt(model))).layers["a"].params
     assert formats is not None
     np.testing.assert_array_equal(layer.blobs[0], formats.quantize(blob))

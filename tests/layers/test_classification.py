@@ -170,10 +170,13 @@ def test_accuracy_any_batch(case: Case) -> None:
     check_free_batch(case, 7)
 
 
-def test_accuracy_of_not_a_number_is_right() -> None:
-    """No comparison with NaN holds, so that no class is better than the label's."""
-    scores = np.full((2, 3), np.nan, np.float32)
-    (top,), _, _ = run_case(Case("nan", accuracy(), scored(), (scores, [0, 1])))
+def test_accuracy_of_not_a_number_is_none() -> None:
+    """No comparison with NaN holds: Caffe takes that for right. A place that does not count does no harm."""
+    scores = np.float32([[1, 0, 0], [0, math.nan, 0], [0, 0, 2]])
+    (top,), _, _ = run_case(Case("nan", accuracy(), scored(), (scores, [0, 0, 2])))
+    assert math.isnan(top)
+    ignored = Case("nan", accuracy("ignore_label: 1"), scored(ignore=1), (scores, [0, 1, 2]))
+    (top,), _, _ = run_case(ignored)
     assert top == 1.0
 
 

@@ -414,7 +414,7 @@ def _negative(blob: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("layer", "position", "change", "severity", "what"),
     [
-        ("conv1", 0, _nan, "error", "1 weights are NaN or infinite"),
+        ("conv1", 0, _nan, "error", "NaN in 1 of the 144 values of blob 0"),
         ("conv1", 0, _zero, "warning", "all weights (blob 0) are 0"),
         ("bn_conv1", 2, _zero, "warning", "the scale factor of BatchNorm (blob 2) is 0"),
         ("bn_conv1", 1, _negative, "warning", "a variance of BatchNorm (blob 1) is negative"),

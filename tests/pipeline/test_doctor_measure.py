@@ -16,7 +16,8 @@ from ristretto.caffe.textproto import parse
 from ristretto.data import open_data
 from ristretto.data.datum import parse_datum
 from ristretto.data.records import RecordSource
-from ristretto.pipeline.doctor.measure import _binomial_tail, _surely_better
+from ristretto.decide.confidence import binomial_tail
+from ristretto.pipeline.doctor.measure import _surely_better
 from ristretto.pipeline.doctor.prepared import Preparation, Preparer
 from ristretto.report.findings import Diagnosis
 from tests.data.sources import numbered, raw_datum, write_lmdb
@@ -187,12 +188,12 @@ def test_what_is_tried(tmp_path: Path) -> None:
 
 @given(st.integers(0, 40), st.integers(1, 40), st.floats(0.01, 0.99))
 def test_binomial_tail(count: int, total: int, probability: float) -> None:
-    tail = _binomial_tail(count, total, probability)
+    tail = binomial_tail(count, total, probability)
     assert 0 <= tail <= 1
-    assert _binomial_tail(0, total, probability) == pytest.approx(1)
+    assert binomial_tail(0, total, probability) == pytest.approx(1)
     if count <= total:
-        assert tail >= _binomial_tail(count + 1, total, probability)
-    assert _binomial_tail(total, total, probability) == pytest.approx(probability**total)
+        assert tail >= binomial_tail(count + 1, total, probability)
+    assert binomial_tail(total, total, probability) == pytest.approx(probability**total)
 
 
 def test_sign_test() -> None:

@@ -106,7 +106,7 @@ def test_a_wrong_label_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
     batch["label"] = batch["label"].copy()
     batch["label"][-1] = 10
     monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
-    with pytest.raises(DataError, match="label 10 in blob 'label', the net has 10 classes"):
+    with pytest.raises(DataError, match="label 10 of image 49 in blob 'label', the net has 10 classes"):
         Pieces(Runner(net, weights, [net.finals[net.outputs[0]]])).run(batch)
 
 

@@ -102,7 +102,9 @@ def infogain_matrix(layer: LayerSpec, classes: int) -> NDArray[np.float32]:
     if not view.text("source"):
         cure = "name a .binaryproto as source, or feed the matrix to the layer as a third bottom"
         raise layer.view.error("the layer has no infogain matrix", cure=cure)
-    path = Path(view.text("source"))
+    path, confined = Path(view.text("source")), view.document.confined
+    if confined is not None and not confined.holds(path):
+        raise view.error(f"the infogain matrix '{path}' lies elsewhere", field="source", cure=confined.cure)
     try:
         matrix = read_blob_file(path)
     except (OSError, ValueError) as error:

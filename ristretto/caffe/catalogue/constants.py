@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.limits import spelled
 from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.caffe.view import View
 
@@ -16,7 +17,7 @@ def parameter_shapes(layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShape
     """The top is the layer's blob (BVLC/caffe parameter_layer.hpp)."""
     shape = layer.view.child("parameter_param").child("shape").integers("dim")
     if min(shape, default=1) < 1:
-        what = f"{shape} is no shape of a parameter"
+        what = f"{spelled(shape)} is no shape of a parameter"
         raise layer.view.error(what, field="parameter_param")
     return LayerShapes((shape,), (shape,))
 
@@ -71,6 +72,10 @@ def dummy_data_shapes(layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShap
     if len(shapes) != len(layer.tops):
         what = f"{len(shapes)} shapes for {len(layer.tops)} tops"
         raise view.error(what, cure="give one shape, or one for each top", field="shape")
+    for shape in shapes:
+        if min(shape, default=1) < 1:
+            what = f"data of shape {spelled(shape)} holds nothing"
+            raise view.error(what, field="shape", cure="make every dim at least 1")
     dummy_fillers(layer)
     return LayerShapes(tuple(shapes))
 

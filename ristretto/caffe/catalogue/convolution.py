@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import canonical_axis, require_equal_shapes
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.limits import check_constant
 from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.caffe.view import View
 
@@ -193,4 +194,5 @@ def im2col_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes:
     shape = inputs[0]
     axis, window = im2col_window(layer, shape)
     spatial = _slide(layer, window, conv_out, shape, axis)
+    check_constant(layer, shape[axis] * math.prod(window.kernel) ** 2, "what picks the places of the window")
     return LayerShapes(((*shape[:axis], shape[axis] * math.prod(window.kernel), *spatial),))

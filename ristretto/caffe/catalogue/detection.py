@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.catalogue.axes import require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.limits import check_constant, check_shape
 from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.caffe.view import View
+
+MOST_RATIOS, MOST_CLASSES = 1000, 1_000_000
+"""Far more than any detector has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,11 @@ class PriorBoxParams:
 
 def _aspect_ratios(view: View) -> list[float]:
     """1, then those given, each once and, unless flip is false, followed by its inverse."""
-    ratios = [1.0]
-    for ratio in view.numbers("aspect_ratio"):
+    ratios, given = [1.0], view.numbers("aspect_ratio")
+    if len(given) > MOST_RATIOS or not all(0.0 < ratio < math.inf for ratio in given):
+        what = f"aspect_ratio must be a positive number, given {MOST_RATIOS} times at most"
+        raise view.error(what, field="aspect_ratio")
+    for ratio in given:
         if all(abs(ratio - other) >= 1e-6 for other in ratios):
             ratios.append(ratio)
             if view.flag("flip"):
@@ -49,22 +56,23 @@ def _aspect_ratios(view: View) -> list[float]:
 def _box_sizes(view: View) -> tuple[tuple[float, float], ...]:
     """For each min_size a square, one between it and its max_size, and a box per other aspect ratio."""
     least, most = view.numbers("min_size"), view.numbers("max_size")
-    if not least or min(least) <= 0.0:
+    if not least or not all(0.0 < size < math.inf for size in least):
         what = "min_size must be given and positive"
         raise view.error(what, cure="add min_size", field="min_size")
     if most and len(most) != len(least):
         what = f"max_size is given {len(most)} times, min_size {len(least)} times"
         raise view.error(what, cure="give one max_size for each min_size", field="max_size")
+    ratios = _aspect_ratios(view)
     sizes = []
     for position, small in enumerate(least):
         sizes.append((small, small))
         if most:
-            if most[position] <= small:
+            if not small < most[position] < math.inf:
                 what = f"max_size {most[position]:g} is not larger than min_size {small:g}"
                 raise view.error(what, field="max_size")
             side = math.sqrt(small * most[position])
             sizes.append((side, side))
-        roots = [math.sqrt(ratio) for ratio in _aspect_ratios(view)[1:]]
+        roots = [math.sqrt(ratio) for ratio in ratios[1:]]
         sizes.extend((small * root, small / root) for root in roots)
     return tuple(sizes)
 
@@ -90,9 +98,11 @@ def prior_box_params(layer: LayerSpec, inputs: tuple[Shape, ...]) -> PriorBoxPar
         what = f"variance is given {len(variances)} times, not once or four times"
         raise view.error(what, field="variance")
     image = _high_wide(view, "img_size", "img_h", "img_w")
+    step = _high_wide(view, "step", "step_h", "step_w")
+    if not all(map(math.isfinite, (*image, *step))):
+        raise view.error("the sizes of image and step must be numbers", field="step")
     if min(image) <= 0.0:
         image = (float(inputs[1][2]), float(inputs[1][3]))
-    step = _high_wide(view, "step", "step_h", "step_w")
     if min(step) <= 0.0:
         step = (image[0] / inputs[0][2], image[1] / inputs[0][3])
     return PriorBoxParams(
@@ -131,6 +141,7 @@ def prior_box_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes
     """Boxes and their variances, for all positions of the first bottom: (1, 2, positions * boxes * 4)."""
     params = prior_box_params(layer, inputs)
     height, width = inputs[0][2:]
+    check_constant(layer, 2 * height * width * len(params.boxes) * 4, "the table of prior boxes")
     return LayerShapes(((1, 2, height * width * len(params.boxes) * 4),))
 
 
@@ -171,6 +182,8 @@ def detection_params(layer: LayerSpec) -> DetectionParams:
     if num_classes < 1:
         what = "num_classes must be at least 1"
         raise view.error(what, cure="add num_classes", field="num_classes")
+    if num_classes > MOST_CLASSES:
+        raise view.error(f"num_classes {num_classes} is more than {MOST_CLASSES}", field="num_classes")
     if not view.flag("share_location"):
         what = "boxes of their own for each class (share_location: false) are not supported"
         raise view.error(what, field="share_location")
@@ -292,4 +305,6 @@ def psroi_pooling_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerSh
         what = f"output_dim {params.output_dim} and {bins} x {bins} bins need "
         what += f"{params.output_dim * bins * bins} channels, the bottom has {inputs[0][1]}"
         raise layer.view.error(what, field="psroi_pooling_param")
+    images, _, height, width = inputs[0]
+    check_shape(layer, (bins, bins, count, images, height, width), "the table of which pixel is in which bin")
     return LayerShapes(((count, params.output_dim, bins, bins),))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.limits import STEPS, limit, to_raise
 from ristretto.caffe.netspec import LayerSpec, Shape
 
 
@@ -68,6 +69,8 @@ def lrn_params(layer: LayerSpec) -> LrnParams:
     if size % 2 == 0:
         what = f"local_size must be odd, found {size}"
         raise view.error(what, cure=f"use {size + 1}", field="local_size")
+    if size > limit(STEPS):
+        raise view.error(f"local_size {size} is larger than {limit(STEPS)}", field="local_size", cure=to_raise(STEPS))
     across = view.text("norm_region") == "ACROSS_CHANNELS"
     return LrnParams(size, view.number("alpha"), view.number("beta"), view.number("k"), across)
 

@@ -12,6 +12,9 @@ from ristretto.caffe.view import View
 
 Pair = tuple[int, int]
 
+MOST_PADDED = 32
+"""How many times as large padding may make an image that is not small."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolParams:
@@ -115,6 +118,10 @@ def pool_params(layer: LayerSpec, shape: Shape) -> PoolParams:
         raise view.error(what, field="stride")
     params = PoolParams(view.text("pool"), kernel, stride, pad, whole, _rounds_up(view))
     _check_padding(view, params, "pad")
+    padded = (shape[2] + 2 * pad[0]) * (shape[3] + 2 * pad[1])
+    if padded > MOST_PADDED * shape[2] * shape[3] + MOST_PADDED**4:
+        what = f"padding {pad} is out of all proportion to an image of {shape[2]} x {shape[3]}"
+        raise view.error(what, field="pad", cure="make it smaller")
     return params
 
 

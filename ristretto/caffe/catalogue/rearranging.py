@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import canonical_axis, require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.limits import MAX_AXES
 from ristretto.caffe.netspec import LayerSpec, Shape
 
 
@@ -65,6 +66,8 @@ def reshape_params(layer: LayerSpec, shape: Shape) -> ReshapeParams:
         what = f"num_axes {num_axes} from axis {start} on does not fit a bottom with {rank} axes"
         raise view.error(what, cure="use -1 for all axes to the last", field="num_axes")
     dims = view.child("shape").integers("dim")
+    if len(dims) > MAX_AXES:
+        raise view.error(f"a blob has {MAX_AXES} axes at most, these are {len(dims)} dims", field="shape")
     if min(dims, default=0) < -1 or dims.count(-1) > 1:
         what = f"dims {dims} must be lengths, 0 to copy one and -1, once at most, to infer one"
         raise view.error(what, field="shape")

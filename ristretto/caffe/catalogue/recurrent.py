@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
+from ristretto.caffe.limits import STEPS, limit, to_raise
 from ristretto.caffe.netspec import LayerSpec, Shape
 
 _STATES = {"RNN": 1, "LSTM": 2}
@@ -66,6 +67,9 @@ def recurrent_shapes(layer: LayerSpec, inputs: tuple[Shape, ...]) -> LayerShapes
         what = f"the second bottom must be of shape {x[:2]} to go with {x}, it is {cont}"
         raise layer.view.error(what, field="bottom")
     times, streams = cont
+    if times > limit(STEPS):
+        what = f"a sequence of {times} steps is longer than {limit(STEPS)}"
+        raise layer.view.error(what, field="bottom", cure=to_raise(STEPS))
     rows = params.gates * params.num_output
     state = (1, streams, params.num_output)
     static = 0

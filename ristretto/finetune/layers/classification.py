@@ -125,13 +125,16 @@ def hinge_loss(given: LayerPass) -> list[Tensor]:
 
 @trains("Accuracy")
 def accuracy(given: LayerPass) -> list[Tensor]:
-    """The part of the places that are right, and that of each class; without a gradient (accuracy_layer.cpp)."""
+    """The part of the places that are right, and that of each class; without a gradient (accuracy_layer.cpp).
+
+    NaN among the values of a place that counts makes the score NaN.
+    """
     shape, scores = given.shapes[0], given.inputs[0].detach()
     params = accuracy_params(given.layer, shape)
     labels = Labels.of(given.inputs[1], shape, params.axis, params.ignore_label)
     own = scores.gather(params.axis, labels.numbers)
     right = ((scores >= own).sum(params.axis, keepdim=True) <= params.top_k).to(scores.dtype)
-    right = labels.masked(right)
+    right = labels.masked(right.masked_fill(scores.isnan().any(params.axis, keepdim=True), math.nan))
     counted = right.numel() if labels.ignored is None else max(1, right.numel() - int(labels.ignored.sum()))
     score = right.sum() / counted
     if len(given.layer.tops) == 1:

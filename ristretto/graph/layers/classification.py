@@ -103,7 +103,8 @@ def hinge_loss(context: LayerContext) -> list[str]:
 def accuracy(context: LayerContext) -> list[str]:
     """The part of the places that are right, and that of each class (accuracy_layer.cpp).
 
-    A place is right if fewer than top_k other classes have a value >= the label's: a tie counts against it.
+    A place is right if fewer than top_k other classes have a value >= the label's: a tie counts against it. NaN among
+    the values of a place that counts makes the score NaN: Caffe counts the place as right, for no comparison holds.
     """
     shape = context.input_shapes[0]
     params = accuracy_params(context.layer, shape)
@@ -116,6 +117,10 @@ def accuracy(context: LayerContext) -> list[str]:
     # The label's own class is among those counted.
     limit = context.nodes.constant(np.asarray(params.top_k, np.int32))
     right = context.op("Cast", context.op("LessOrEqual", place, limit), to=onnx.TensorProto.FLOAT)
+    nan = context.op("Cast", context.op("IsNaN", context.inputs[0]), to=onnx.TensorProto.INT32)
+    nans = context.op("ReduceSum", nan, context.nodes.ints([axis]), keepdims=1)
+    broken = context.op("Cast", nans, to=onnx.TensorProto.BOOL)
+    right = context.op("Where", broken, context.nodes.floats(math.nan), right)
     right = emit_masked(context, right, labels)
     if labels.ignored is None:
         score = context.op("ReduceMean", right, keepdims=0)

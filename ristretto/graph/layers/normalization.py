@@ -50,10 +50,23 @@ def batch_norm(context: LayerContext) -> list[str]:
 
 def _centred(context: LayerContext, value: str, axes: list[int]) -> tuple[str, str]:
     """The value less its mean over some axes, and the mean of that squared."""
-    mean = context.op("ReduceMean", value, axes=axes, keepdims=1)
+    mean = _mean(context, value, axes)
     centred = context.op("Sub", value, mean)
-    variance = context.op("ReduceMean", context.op("Mul", centred, centred), axes=axes, keepdims=1)
-    return centred, variance
+    return centred, _mean(context, context.op("Mul", centred, centred), axes)
+
+
+def _mean(context: LayerContext, value: str, axes: list[int]) -> str:
+    """The mean over some axes: the last ones, or all but the second.
+
+    The axes that are added up have to be the last ones: over others onnxruntime adds in an order of its threads.
+    """
+    rank = len(context.input_shapes[0])
+    if 0 not in axes or rank < 2:
+        return context.op("ReduceMean", value, axes=axes, keepdims=1)
+    order = [1, 0, *range(2, rank)]
+    turned = context.op("Transpose", value, perm=order)
+    mean = context.op("ReduceMean", turned, axes=list(range(1, rank)), keepdims=1)
+    return context.op("Transpose", mean, perm=order)
 
 
 @emits("LRN")

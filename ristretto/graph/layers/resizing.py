@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from ristretto.caffe.catalogue.resizing import interp_params, upsample_scale
+from ristretto.caffe.limits import check_constant
 from ristretto.graph.registry import LayerContext, emits
 
 
@@ -18,6 +21,7 @@ def upsample(context: LayerContext) -> list[str]:
     high, wide = upsample_scale(context.layer)
     if context.nodes.double:
         height, width = context.input_shapes[0][2:]
+        _check_sizes(context, (height * high, height), (width * wide, width))
         rows, columns = (np.repeat(np.eye(size), scale, axis=0) for size, scale in ((height, high), (width, wide)))
         return [_mixed(context, context.inputs[0], rows, columns)]
     return [
@@ -68,6 +72,7 @@ def interp(context: LayerContext) -> list[str]:
     if left == params.size:
         return [value]
     if context.nodes.double:
+        _check_sizes(context, *zip(params.size, left, strict=True))
         return [_mixed(context, value, *(_interpolation(*pair) for pair in zip(left, params.size, strict=True)))]
     sizes = context.op("Concat", context.op("Shape", value, start=0, end=2), ints(params.size), axis=0)
     return [
@@ -81,6 +86,11 @@ def interp(context: LayerContext) -> list[str]:
             coordinate_transformation_mode="align_corners",
         )
     ]
+
+
+def _check_sizes(context: LayerContext, *shapes: tuple[int, int]) -> None:
+    """Refuse images for which ``_mixed`` would need tables out of all proportion."""
+    check_constant(context.layer, 2 * sum(map(math.prod, shapes)), "the table of what every pixel is mixed from")
 
 
 def _mixed(context: LayerContext, value: str, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> str:

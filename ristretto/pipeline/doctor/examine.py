@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from ristretto.caffe.confined import Confined, confined_to
 from ristretto.caffe.net import modernise, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase
 from ristretto.caffe.rules import NetState
@@ -39,6 +40,7 @@ class DoctorOptions:
         score: the blob that is to decide; None takes the first output.
         inputs: an npz file in place of the net's own data.
         data_root: a folder for relative sources.
+        untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
         calibration_phase: the phase whose data ranges are to be measured on.
         quick_score: whether to run the float net.
         iterations: on how many batches; None for about a hundred images.
@@ -52,6 +54,7 @@ class DoctorOptions:
     score: str | None = None
     inputs: Path | None = None
     data_root: Path | None = None
+    untrusted: bool = False
     calibration_phase: Literal["TRAIN", "TEST"] = "TRAIN"
     quick_score: bool = True
     iterations: int | None = None
@@ -99,13 +102,16 @@ class _Examination:
             self._net(document, weights)
         return Diagnosis(str(self.options.model), in_order(self.findings), self.measured)
 
+    def _confined(self) -> Confined | None:
+        return confined_to(self.options.untrusted, self.options.model, self.options.data_root)
+
     def _weights(self) -> Weights | None:
         if not self.options.weights:
             what = "no weights are given: what needs them was not looked at"
             self.findings.append(Finding("note", "no_weights", what, "give them after the prototxt, or with --weights"))
             return None
         try:
-            return read_weights(self.options.weights)
+            return read_weights(self.options.weights, untrusted=self.options.untrusted)
         except RistrettoError as error:
             self.findings.append(Finding.of(error, "weights"))
             return None
@@ -114,7 +120,7 @@ class _Examination:
         """The prototxt in today's form, with its own text looked at."""
         try:
             load_plugins(self.options.plugins)
-            document = read_prototxt(self.options.model)
+            document = read_prototxt(self.options.model, self._confined())
         except RistrettoError as error:
             self.findings.append(Finding.of(error, "syntax"))
             return None

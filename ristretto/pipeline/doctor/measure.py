@@ -15,6 +15,7 @@ from ristretto.caffe.netspec import NetSpec, Shape
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.data.records import RecordSource
+from ristretto.decide.confidence import binomial_tail, no_better_than
 from ristretto.pipeline.doctor.prepared import Preparation, Preparer
 from ristretto.pipeline.doctor.scoring import accuracies
 from ristretto.pipeline.feed import Batch, Feed
@@ -312,22 +313,10 @@ def _probabilities(scores: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _guesses(right: NDArray[np.bool_], chance: float) -> bool:
     """Whether guessing gives as many right answers or more once in a hundred times."""
-    return _binomial_tail(int(right.sum()), len(right), chance) > 0.01
+    return no_better_than(chance, int(right.sum()), len(right))
 
 
 def _surely_better(right: NDArray[np.bool_], base: NDArray[np.bool_], tried: int) -> bool:
     """Whether a preparation gains more images than it loses by more than chance explains (sign test)."""
     gained, lost = int((right & ~base).sum()), int((base & ~right).sum())
-    return gained > lost and _binomial_tail(gained, gained + lost, 0.5) < _SURE / max(tried, 1)
-
-
-def _binomial_tail(count: int, total: int, probability: float) -> float:
-    """The probability of so many successes or more."""
-    if not 0 < probability < 1:
-        return 1.0 if count == 0 or probability >= 1 else 0.0
-    logs = [
-        math.lgamma(total + 1) - math.lgamma(k + 1) - math.lgamma(total - k + 1)
-        + k * math.log(probability) + (total - k) * math.log1p(-probability)
-        for k in range(count, total + 1)
-    ]  # fmt: skip
-    return min(1.0, sum(map(math.exp, logs)))
+    return gained > lost and binomial_tail(gained, gained + lost, 0.5) < _SURE / max(tried, 1)

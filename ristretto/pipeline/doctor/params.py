@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.parameters import Blobs, fit_weights
 from ristretto.caffe.shapes import FED_TYPES, NetShapes
@@ -16,6 +14,7 @@ from ristretto.caffe.weights import Weights
 from ristretto.decide.plan import group_of
 from ristretto.errors import RistrettoError
 from ristretto.pipeline.doctor.wiring import Shapes
+from ristretto.pipeline.sound import broken_in
 from ristretto.report.findings import Finding
 
 _MANY = 3
@@ -133,12 +132,11 @@ def _unused(spare: dict[str, Blobs], file: str) -> Iterator[Finding]:
 def _numbers(layer: LayerSpec, weights: Weights) -> Iterator[Finding]:
     blobs = weights.get(layer.name) or ()
     file = ", ".join(map(str, weights.files))
-    if any(not np.isfinite(blob).all() for blob in blobs):
-        count = sum(int(np.count_nonzero(~np.isfinite(blob))) for blob in blobs)
-        what = f"{count} weights are NaN or infinite"
-        yield Finding(
-            "error", "bad_weights", what, "the training diverged: take an earlier snapshot", file, 0, layer.name
-        )
+    broken = list(broken_in(layer.name, weights))
+    for blob in broken:
+        cure = "did the training diverge? take an earlier snapshot"
+        yield Finding("error", "bad_weights", blob.what, cure, file, 0, layer.name)
+    if broken:
         return
     if layer.type == "BatchNorm":
         if len(blobs) == 3 and blobs[2].size == 1 and blobs[2].flat[0] == 0:

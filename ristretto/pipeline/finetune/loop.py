@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Literal
 
 from ristretto.atomic import check_outputs
+from ristretto.caffe.confined import check_named, confined_to
 from ristretto.caffe.solver import SolverConfig, read_solver
 from ristretto.caffe.weights import Weights, read_weights, write_caffemodel
 from ristretto.caffe.weights_hdf5 import import_h5py
@@ -58,7 +60,9 @@ def finetune(
         RistrettoError: a user's mistake, or a loss that is no number any more.
     """
     torch = import_torch()
-    solver = read_solver(options.solver)
+    confined = confined_to(options.untrusted, options.solver, options.data_root)
+    solver = read_solver(options.solver, confined)
+    check_named(Path(solver.snapshot_prefix).parent, "the folder of snapshots", options.solver, confined)
     outputs = [*snapshot_files(solver), *((options.output,) if options.output else ())]
     check_outputs(outputs, [options.solver, *options.weights])
     if solver.hdf5:
@@ -66,8 +70,8 @@ def finetune(
     if options.threads:
         torch.set_num_threads(options.threads)
     path = options.snapshot or (last_snapshot(solver) if options.resume else None)
-    state, learned = open_snapshot(path) if path is not None else (None, None)
-    weights = _weights(options, solver) if learned is None else read_weights([learned])
+    state, learned = open_snapshot(path, untrusted=options.untrusted) if path is not None else (None, None)
+    weights = _weights(options, solver) if learned is None else read_weights([learned], untrusted=options.untrusted)
     opened = open_training(options, solver, weights)
     told = options.told(opened.seed)
     warnings = list(opened.warnings)
@@ -93,9 +97,12 @@ def finetune(
 def _weights(options: FinetuneOptions, solver: SolverConfig) -> Weights:
     """The weights to start from: those given, or those that the solver names."""
     if options.weights:
-        return read_weights(options.weights)
+        return read_weights(options.weights, untrusted=options.untrusted)
     if solver.weights:
-        return read_weights(",".join(solver.weights))
+        confined = confined_to(options.untrusted, options.solver, options.data_root)
+        for name in solver.weights:
+            check_named(Path(name), "the weights file", options.solver, confined)
+        return read_weights(",".join(solver.weights), untrusted=options.untrusted)
     cure = "give the trained weights with --weights, or a snapshot with --snapshot"
     raise UsageError("there are no weights to start from", file=solver.file, cure=cure)
 

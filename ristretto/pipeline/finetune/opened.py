@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ristretto.caffe.confined import check_named, confined_to
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec
 from ristretto.caffe.parameters import fit_weights
@@ -31,6 +32,7 @@ from ristretto.pipeline.labels import LabelRule, label_rules
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import loss_weights, run_pass
+from ristretto.pipeline.sound import check_weights
 from ristretto.report.events import Output, silent
 
 _CACHE_BYTES = 256 << 20
@@ -144,7 +146,7 @@ def open_training(options: FinetuneOptions, solver: SolverConfig, weights: Weigh
     """
     seed = options.seed if options.seed is not None else solver.seed or 0
     warnings = [f"the solver's field '{name}' is not known here and changes nothing" for name in solver.unknown]
-    document = upgrade_net(read_prototxt(_found(solver.net, options)))
+    document = upgrade_net(_read_named(solver.net, options))
     net, left_out = _trainable(build_net(document, solver.state))
     losses = {net.finals[blob]: weight for blob, weight in loss_weights(net).items() if blob in net.finals}
     if not losses:
@@ -153,6 +155,7 @@ def open_training(options: FinetuneOptions, solver: SolverConfig, weights: Weigh
     feed = _feed(net, options, seed)
     shapes = infer_shapes(net, feed.shapes)
     blobs = fit_weights(net, shapes, weights)
+    check_weights(net, weights)
     formats = plan_of(net).layers
     rounding = Rounded(
         formats,
@@ -179,6 +182,13 @@ def open_training(options: FinetuneOptions, solver: SolverConfig, weights: Weigh
 def _roles(options: FinetuneOptions) -> frozenset[Role]:
     weights: frozenset[Role] = frozenset(("params", "bias"))
     return weights | frozenset(("in", "out")) if options.quantize_activations else weights
+
+
+def _read_named(name: str, options: FinetuneOptions) -> Document:
+    """A prototxt that the solver names."""
+    path = _found(name, options)
+    check_named(path, "the net", options.solver, confined_to(options.untrusted, options.solver, options.data_root))
+    return read_prototxt(path, confined_to(options.untrusted, path, options.data_root))
 
 
 def _found(name: str, options: FinetuneOptions) -> Path:
@@ -216,7 +226,7 @@ def _feed(net: NetSpec, options: FinetuneOptions, seed: int) -> Feed:
 
 
 def _tested(name: str, state: NetState, iterations: int, options: FinetuneOptions, seed: int) -> Tested:
-    net = build_net(read_prototxt(_found(name, options)), state)
+    net = build_net(_read_named(name, options), state)
     if not net.outputs:
         raise NetError("the net to test has no output blob", file=net.file, cure="add an Accuracy layer")
     net, _ = runnable(net, ())

@@ -29,6 +29,7 @@ class FinetuneOptions:
         formats_rate: the learning rate of that.
         output: where the trained weights are written besides the snapshot.
         data_root: a folder for relative sources.
+        untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
         seed: of everything random; None takes the solver's random_seed, or 0.
         threads: threads; 0 for one per core.
     """
@@ -44,6 +45,7 @@ class FinetuneOptions:
     formats_rate: float = 0.01
     output: Path | None = None
     data_root: Path | None = None
+    untrusted: bool = False
     seed: int | None = None
     threads: int = 0
 

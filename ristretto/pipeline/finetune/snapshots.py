@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ristretto.atomic import atomic_write_bytes, atomic_write_text
+from ristretto.atomic import atomic_together, atomic_write_bytes, atomic_write_text
+from ristretto.caffe.confined import check_named, confined_to
 from ristretto.caffe.solver import SolverConfig
 from ristretto.caffe.solver_state import (
     SolverState,
@@ -20,10 +21,16 @@ from ristretto.caffe.solver_state import (
 from ristretto.caffe.weights import write_caffemodel
 from ristretto.decide.plan import QuantPlan
 from ristretto.dialects.prototxt import write_plan
-from ristretto.errors import UsageError, WeightsError
+from ristretto.errors import FormatError, UsageError, WeightsError
 from ristretto.finetune.rates import current_step
+from ristretto.pipeline.files import read_json
 from ristretto.pipeline.finetune.opened import Opened
 from ristretto.report.training import NetTested, SnapshotWritten, score_from_json, score_to_json
+
+_WITHOUT = "remove it: the snapshot alone is enough to go on"
+
+_Thresholds = Mapping[str, list[list[float]]]
+"""The state of learned formats, as ``Thresholds.state`` gives it."""
 
 _STATES = (".solverstate", ".solverstate.h5")
 
@@ -62,7 +69,7 @@ def last_snapshot(solver: SolverConfig) -> Path | None:
     return max(found)[1] if found else None
 
 
-def open_snapshot(path: Path) -> tuple[SolverState, Path]:
+def open_snapshot(path: Path, *, untrusted: bool = False) -> tuple[SolverState, Path]:
     """A snapshot, and the weights file that goes with it: where it says, or beside it.
 
     Raises:
@@ -75,7 +82,9 @@ def open_snapshot(path: Path) -> tuple[SolverState, Path]:
         what = f"the snapshot's weights '{named}' are not there"
         raise WeightsError(what, file=str(path), cure=f"put them beside it, as {beside.name}")
     # Beside it, if both are there: a snapshot that was copied belongs to the copy.
-    return state, beside if beside.exists() else named
+    found = beside if beside.exists() else named
+    check_named(found, "the weights file", path, confined_to(untrusted, path))
+    return state, found
 
 
 def restore(opened: Opened, state: SolverState, path: Path, options: Mapping[str, str]) -> tuple[History, list[str]]:
@@ -97,19 +106,14 @@ def restore(opened: Opened, state: SolverState, path: Path, options: Mapping[str
         if opened.thresholds is not None:
             warnings.append("the snapshot has no learned formats: they are learned from those of the prototxt on")
         return History(state.iteration, options=options), warnings
+    before, thresholds = data
     warnings = [
-        f"the snapshot was made with {name} {data['options'].get(name)}, training goes on with {value}"
+        f"the snapshot was made with {name} {before.options.get(name)}, training goes on with {value}"
         for name, value in options.items()
-        if data["options"].get(name) != value
+        if before.options.get(name) != value
     ]
-    history = History(
-        int(data["first"]),
-        [float(loss) for loss in data["losses"]],
-        [float(rate) for rate in data["rates"]],
-        [score_from_json(test) for test in data["tests"]],
-        options,
-    )
-    if opened.thresholds is not None and not opened.thresholds.restore(data.get("thresholds", {})):
+    history = replace(before, options=options)
+    if opened.thresholds is not None and not opened.thresholds.restore(thresholds):
         warnings.append("the snapshot has no formats of these layers: they are learned from those of the prototxt on")
     return history, warnings
 
@@ -119,20 +123,34 @@ def _beside(state: Path) -> Path:
     return state.with_name(f"{name}.training.json")
 
 
-def _read_beside(path: Path, iteration: int) -> dict[str, Any] | None:
+def _read_beside(path: Path, iteration: int) -> tuple[History, _Thresholds] | None:
     """What was written beside a snapshot; None where there is nothing, as with Caffe's own."""
     if not path.exists():
         return None
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        fits = data["iteration"] == iteration and len(data["losses"]) == iteration - data["first"]
-        if fits and isinstance(data["options"], dict) and isinstance(data["tests"], list):
-            return data
-        reason = "it belongs to another snapshot"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"{type(error).__name__} {error}"
-    cure = "remove it: the snapshot alone is enough to go on"
-    raise UsageError(f"damaged: {reason}", file=str(path), cure=cure)
+        return training_of(read_json(path, "history of the training"), str(path), iteration)
+    except FormatError as error:
+        raise UsageError(f"damaged: {error.what}", file=str(path), cure=_WITHOUT) from error
+
+
+def training_of(data: Any, file: str, iteration: int) -> tuple[History, _Thresholds]:
+    """What a training has come through, in a parsed file, and the state of its learned formats.
+
+    Raises:
+        UsageError: it is damaged, or of another iteration.
+    """
+    try:
+        first, losses = int(data["first"]), [float(loss) for loss in data["losses"]]
+        if data["iteration"] != iteration or len(losses) != iteration - first:
+            raise UsageError("damaged: it belongs to another snapshot", file=file, cure=_WITHOUT)
+        tests = [score_from_json(test) for test in data["tests"]]
+        rates, options = [float(rate) for rate in data["rates"]], dict(data["options"])
+        learned = data.get("thresholds", {}).items()
+        thresholds = {name: [list(map(float, row)) for row in rows] for name, rows in learned}
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        what = f"damaged: {type(error).__name__} {error}"
+        raise UsageError(what, file=file, cure=_WITHOUT) from error
+    return History(first, losses, rates, tests, options), thresholds
 
 
 def write_snapshot(opened: Opened, history: History) -> SnapshotWritten:
@@ -141,6 +159,11 @@ def write_snapshot(opened: Opened, history: History) -> SnapshotWritten:
     Raises:
         UsageError: it cannot be written.
     """
+    with atomic_together():
+        return _written(opened, history)
+
+
+def _written(opened: Opened, history: History) -> SnapshotWritten:
     solver, trainer = opened.solver, opened.trainer
     stem = f"{solver.snapshot_prefix}_iter_{trainer.iteration}"
     suffix = ".h5" if solver.hdf5 else ""
@@ -171,7 +194,7 @@ def _write_beside(path: Path, opened: Opened, history: History) -> None:
         "tests": [score_to_json(test) for test in history.tests],
         **({} if opened.thresholds is None else {"thresholds": opened.thresholds.state()}),
     }
-    atomic_write_text(path, json.dumps(data) + "\n")
+    atomic_write_text(path, json.dumps(data, allow_nan=False) + "\n")
 
 
 def snapshot_files(solver: SolverConfig) -> tuple[Path, ...]:

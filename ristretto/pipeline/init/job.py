@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ristretto.atomic import atomic_write_bytes, atomic_write_text, check_outputs
+from ristretto.atomic import atomic_together, atomic_write_bytes, atomic_write_text, check_outputs, scratch_folder
 from ristretto.caffe.net import build_net, modernise, read_prototxt
 from ristretto.caffe.netspec import Shape
 from ristretto.caffe.rules import NetState
@@ -130,8 +129,8 @@ class _Job:
             raise UsageError(what, cure="leave it out")
         else:
             self._notes.append("no labels: the score is agreement with the float net, no accuracy")
-        with tempfile.TemporaryDirectory() as folder:
-            self._try(self._prototxt(document, fed, test, train, Path(folder)), fed)
+        with scratch_folder() as folder:
+            self._try(self._prototxt(document, fed, test, train, folder), fed)
         return self._write(document, fed, test, train)
 
     def _images(self) -> tuple[Images, Images]:
@@ -244,9 +243,10 @@ class _Job:
         inputs = [options.model, *([options.images] if options.images.is_file() else [])]
         check_outputs([options.output, *texts], inputs)
         final = self._prototxt(document, fed, test, train, None)
-        for path, text in texts.items():
-            atomic_write_text(path, text)
-        atomic_write_bytes(options.output, final.to_bytes())
+        with atomic_together():
+            for path, text in texts.items():
+                atomic_write_text(path, text)
+            atomic_write_bytes(options.output, final.to_bytes())
         return Initialised((options.output, *texts), tuple(self._notes), test.labelled)
 
 

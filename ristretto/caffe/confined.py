@@ -1,0 +1,117 @@
+"""Files of others that name files: with ``--untrusted`` these must lie where the naming file lies.
+
+The folders go with the ``Document`` of a prototxt, so that whoever looks for a file that it names has them at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ristretto.errors import UsageError
+
+_MOST_LINKS = 100_000
+"""More than any file of weights or data has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confined:
+    """The folders that the paths in a file must not leave.
+
+    Attributes:
+        folders: with all links resolved.
+    """
+
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def beside(cls, file: Path, data_root: Path | None = None) -> Confined:
+        """The folder of a file, and the one that the user names for data."""
+        folders = (file.parent, *((data_root,) if data_root is not None else ()))
+        return cls(tuple(folder.resolve() for folder in folders))
+
+    @property
+    def cure(self) -> str:
+        """What the user can do about a path outside."""
+        places = " or ".join(str(folder) for folder in self.folders)
+        return f"with --untrusted it must lie in {places}: move it there, name its folder with --data-root, or trust it"
+
+    def holds(self, path: Path) -> bool:
+        """Whether a path, whether there is such a file or not, lies in one of the folders once links are resolved."""
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError, ValueError):  # a loop of links; a NUL
+            return False
+        return any(real.is_relative_to(folder) for folder in self.folders)
+
+    def holds_all(self, path: Path) -> bool:
+        """The same for a file, or for a folder and the files in it, which may be links."""
+        if not self.holds(path):
+            return False
+        return not path.is_dir() or all(map(self.holds, path.iterdir()))
+
+
+def confined_to(untrusted: bool, file: Path, data_root: Path | None = None) -> Confined | None:
+    """Where the paths in a file are confined to; None where they are trusted."""
+    return Confined.beside(file, data_root) if untrusted else None
+
+
+def check_named(path: Path, what: str, file: Path, confined: Confined | None) -> None:
+    """Refuse a path that leads out of the folders.
+
+    Args:
+        path: what the file names, as it would be opened.
+        what: what it is, for the error.
+        file: the file that names it.
+        confined: the folders; None allows all.
+
+    Raises:
+        UsageError: it lies elsewhere.
+    """
+    if confined is not None and not confined.holds_all(path):
+        raise UsageError(f"{what} '{path}' lies elsewhere", file=str(file), cure=confined.cure)
+
+
+def check_links(file: Any, h5py: Any, path: Path, confined: Confined | None) -> None:
+    """Refuse an open HDF5 file that takes something from another file that lies elsewhere.
+
+    Args:
+        file: the open file, an ``h5py.File``.
+        h5py: the package.
+        path: the file's path.
+        confined: the folders; None allows all.
+
+    Raises:
+        UsageError: a link, or the storage of a dataset, leads out of the folders.
+    """
+    if confined is None:
+        return
+    seen: set[int] = set()
+    waiting, count = [file], 0
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            count += 1
+            if count > _MOST_LINKS:
+                raise UsageError(f"the file has more than {_MOST_LINKS} links", file=str(path), cure="is it damaged?")
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                check_named(path.parent / link.filename, f"the link '{name}' to", path, confined)
+            item = group.get(name) if isinstance(link, h5py.HardLink) else None
+            if isinstance(item, h5py.Dataset):
+                for other in _files_of(item):
+                    check_named(path.parent / other, f"the storage of '{name}' in", path, confined)
+            elif isinstance(item, h5py.Group):
+                address = h5py.h5o.get_info(item.id).addr
+                if address not in seen:
+                    seen.add(address)
+                    waiting.append(item)
+
+
+def _files_of(dataset: Any) -> list[str]:
+    """Other files that a dataset's values lie in."""
+    names = [name for name, _, _ in dataset.external or ()]
+    if dataset.is_virtual:
+        names += [source.file_name for source in dataset.virtual_sources()]
+    return [name for name in names if name != "."]

@@ -1,0 +1,132 @@
+"""How large a net may be: stated limits, so that a file made to exhaust the machine is refused before anything is.
+
+Each can be raised by an environment variable: ``RISTRETTO_MAX_LAYERS=50000``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ristretto.errors import NetError, UsageError
+
+if TYPE_CHECKING:  # the parser asks for limits, and a LayerSpec comes of what it parses
+    from ristretto.caffe.netspec import LayerSpec, Shape
+
+PROTOTXT_MB, JSON_MB, YAML_MB = "PROTOTXT_MB", "JSON_MB", "YAML_MB"
+LAYERS, STEPS, CONSTANT_MB = "LAYERS", "STEPS", "CONSTANT_MB"
+
+DEFAULTS = {
+    PROTOTXT_MB: 16,  # the largest published nets have 0.5
+    JSON_MB: 64,  # a report of a thousand layers has 20
+    YAML_MB: 1,  # ten thousand jobs; it is read slowly
+    LAYERS: 10_000,  # ResNet-1001 has 4,000
+    STEPS: 10_000,  # nodes are made for each of them
+    CONSTANT_MB: 512,  # SSD's priors have 0.3
+}
+"""Megabytes of a prototxt, of JSON, of YAML; layers of a net; steps of an unrolled layer; megabytes of what a layer
+makes of shapes alone."""
+
+MAX_VALUES = 2**31 - 1
+"""Values in a blob: Caffe counts them as int (blob.cpp, Reshape), so that no net of Caffe's has more."""
+
+MAX_AXES = 32
+"""Axes of a blob (blob.hpp, kMaxBlobAxes)."""
+
+
+def variable(name: str) -> str:
+    """The environment variable that raises a limit."""
+    return f"RISTRETTO_MAX_{name}"
+
+
+def limit(name: str) -> int:
+    """A limit: that of the environment, or the default.
+
+    Raises:
+        UsageError: the environment has no whole number.
+    """
+    given = os.environ.get(variable(name), "")
+    if not given:
+        return DEFAULTS[name]
+    if not (given.isascii() and given.isdigit()) or len(given) > 12:
+        raise UsageError(f"{variable(name)} is {given[:80]!r}, no whole number", cure="give a number, or unset it")
+    return int(given)
+
+
+def to_raise(name: str) -> str:
+    """The cure for what is beyond a limit and meant so."""
+    return f"if it is meant so, set {variable(name)} to a larger number"
+
+
+def read_at_most(path: Path, name: str, what: str) -> bytes:
+    """The content of a file that is not larger than a limit.
+
+    Args:
+        path: the file.
+        name: the limit.
+        what: what it holds, for the error.
+
+    Raises:
+        OSError: it cannot be read.
+        UsageError: it is larger; no more than the limit was read.
+    """
+    most = limit(name) << 20
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise UsageError(f"this {what} is larger than {limit(name)} MB", file=str(path), cure=to_raise(name))
+    return data
+
+
+def check_shape(layer: LayerSpec, shape: Shape, what: str) -> None:
+    """Refuse the shape of a blob that Caffe cannot have.
+
+    Args:
+        layer: the layer that makes or holds it.
+        shape: its shape.
+        what: what it is, for the error.
+
+    Raises:
+        NetError: it has too many axes, a length less than 1, or too many values.
+    """
+    if len(shape) > MAX_AXES:
+        cure = f"Caffe's blobs have {MAX_AXES} at most"
+        raise layer.view.error(f"{what} has {len(shape)} axes", cure=cure)
+    if min(shape, default=1) < 1:
+        what = f"{what} has the shape {spelled(shape)} and holds nothing"
+        raise layer.view.error(what, cure="every length must be at least 1")
+    if math.prod(shape) > MAX_VALUES:
+        said = f"{what} of shape {spelled(shape)} has more than {MAX_VALUES} values"
+        raise layer.view.error(said, cure="Caffe cannot count so many: make the batch or the sizes smaller")
+
+
+def check_constant(layer: LayerSpec, values: int, what: str) -> None:
+    """Refuse a constant that would be computed from shapes alone and is too large.
+
+    Raises:
+        NetError: so many float32 values are more than the limit.
+    """
+    megabytes = values * 4 >> 20
+    if megabytes > limit(CONSTANT_MB):
+        raise layer.view.error(f"{what} would take {_number(megabytes)} MB", cure=to_raise(CONSTANT_MB))
+
+
+def check_layers(count: int, file: str, most: int) -> None:
+    """Refuse a net with too many layers.
+
+    Raises:
+        NetError: it has more than the limit, which is given since this is asked for every layer.
+    """
+    if count > most:
+        raise NetError(f"the net has more than {most} layers", file=file, cure=to_raise(LAYERS))
+
+
+def spelled(shape: Shape) -> str:
+    """A shape as text; lengths that are numbers of many digits are shortened."""
+    return "(" + ", ".join(map(_number, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _number(value: int) -> str:
+    return str(value) if abs(value) < 10**18 else f"2**{abs(value).bit_length() - 1} or more"
