@@ -32,6 +32,9 @@ BUILD = ("hatchling>=1.24", "editables>=0.5")
 TORCH_WANTED = "torch==2.13.0+cpu"
 AUDITOR = "pip-audit>=2.7"
 
+IN_ITS_FILE = {"atheris": "Apache-2.0"}
+"""Licences that the package's LICENSE file has, and its metadata has not."""
+
 GLIBC = (2, 36)
 """Debian 12's; wheels for a newer one would not install there."""
 
@@ -124,7 +127,9 @@ def licence_of(data: Mapping[str, Any]) -> str:
         return str(data["license_expression"])
     classified = [c.rpartition(" :: ")[2] for c in data.get("classifier", ()) if c.startswith("License ::")]
     told = str(data.get("license") or "").strip().splitlines()
-    return ", ".join(c for c in classified if c != "OSI Approved") or (told[0] if told else "not stated")
+    return ", ".join(c for c in classified if c != "OSI Approved") or (
+        told[0] if told else IN_ITS_FILE.get(str(data.get("name")), "not stated")
+    )
 
 
 def write(path: Path, what: str, found: Iterable[Pin]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ristretto.errors import RistrettoError
+from ristretto.errors import RistrettoError, one_line
 
 Severity = Literal["error", "warning", "note"]
 
@@ -115,7 +115,7 @@ def finding_lines(finding: Finding) -> tuple[str, str]:
     """A finding as a line that says what and where, and a line that says the cure or ""."""
     place = finding.place
     head = f"{place}: {finding.what}" if place else finding.what
-    return " ".join(head.split()), " ".join(finding.cure.split())
+    return one_line(head), one_line(finding.cure)
 
 
 def verdict(diagnosis: Diagnosis) -> str:

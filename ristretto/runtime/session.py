@@ -24,6 +24,9 @@ _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 """TF32 would cut operands to 10 bits, and the faster algorithms (Winograd, FFT) transform them: in plain products and
 sums what has few bits stays exact, as on a CPU."""
 
+_FLOAT32_ONLY = ("QuickGeluFusion",)
+"""What onnxruntime up to 1.23 makes of float64 nodes too, and then has no kernel for: Swish."""
+
 _MOVING = [
     "ClipQuantRewrite",
     "DoubleQDQPairsRemover",
@@ -93,7 +96,7 @@ class Session:
                 model,
                 options,
                 providers=providers,
-                disabled_optimizers=_MOVING if keep_layout else None,
+                disabled_optimizers=[*(_MOVING if keep_layout else ()), *_FLOAT32_ONLY],
             )
         except Exception as error:  # onnxruntime's own classes are not public
             raise _refused(error) from error
