@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "ristretto"
 ALLOWED = {
     "errors": set(),
     "version": set(),
+    "memory": set(),
     "resources": {"errors"},
     "atomic": {"errors"},
     "numerics": {"errors"},
-    "caffe": {"errors", "atomic"},
+    "caffe": {"errors", "atomic", "memory"},
     "data": {"errors", "caffe"},
     "graph": {"errors", "numerics", "caffe"},
     "runtime": {"errors", "atomic", "numerics"},
@@ -28,6 +29,7 @@ ALLOWED = {
     "pipeline": {
         "errors",
         "atomic",
+        "memory",
         "numerics",
         "caffe",
         "data",

@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ristretto.errors import NetError, UsageError
+from ristretto.memory import memory_bytes
 
 if TYPE_CHECKING:  # the parser asks for limits, and a LayerSpec comes of what it parses
     from ristretto.caffe.netspec import LayerSpec, Shape
 
 PROTOTXT_MB, JSON_MB, YAML_MB = "PROTOTXT_MB", "JSON_MB", "YAML_MB"
 LAYERS, STEPS, CONSTANT_MB = "LAYERS", "STEPS", "CONSTANT_MB"
+ARRAYS_MB = "ARRAYS_MB"
+"""Of the arrays that are read from one npz or HDF5 file: what is compressed may be a thousand times as large as the
+file. Half of the memory, if the environment says nothing."""
 
 DEFAULTS = {
     PROTOTXT_MB: 16,  # the largest published nets have 0.5
@@ -49,7 +53,7 @@ def limit(name: str) -> int:
     """
     given = os.environ.get(variable(name), "")
     if not given:
-        return DEFAULTS[name]
+        return DEFAULTS[name] if name in DEFAULTS else memory_bytes() >> 21
     if not (given.isascii() and given.isdigit()) or len(given) > 12:
         raise UsageError(f"{variable(name)} is {given[:80]!r}, no whole number", cure="give a number, or unset it")
     return int(given)

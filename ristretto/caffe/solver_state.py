@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.atomic import atomic_write_bytes
 from ristretto.caffe.blobs import blob_pieces, parse_blob
+from ristretto.caffe.hdf5 import HDF5_ERRORS, HDF5_MAGIC, ArrayReader, import_h5py, open_hdf5
 from ristretto.caffe.weights import LayerWeights
-from ristretto.caffe.weights_hdf5 import HDF5_MAGIC, import_h5py
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed, varint
 from ristretto.errors import UsageError, WeightsError
 
@@ -87,19 +88,23 @@ def _parse(data: memoryview) -> SolverState:
 
 
 def _read_hdf5(path: Path) -> SolverState:
-    h5py = import_h5py(str(path))
     try:
-        with h5py.File(path, "r") as file:
-            history = file["history"]
+        with open_hdf5(path) as file:
+            history, reader = file["history"], ArrayReader()
             learned = file["learned_net"][()]
             return SolverState(
-                int(np.ravel(file["iter"])[0]),
+                _number(file["iter"], reader),
                 learned.decode("utf-8", "surrogateescape") if isinstance(learned, bytes) else str(learned),
-                int(np.ravel(file["current_step"])[0]),
-                tuple(np.asarray(history[str(number)], np.float32) for number in range(len(history))),
+                _number(file["current_step"], reader),
+                tuple(reader.read(history[str(number)]) for number in range(len(history))),
             )
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except HDF5_ERRORS as error:
         raise _no_snapshot(path, " ".join(str(error).split())) from error
+
+
+def _number(dataset: Any, reader: ArrayReader) -> int:
+    reader.check(dataset)
+    return int(np.ravel(dataset)[0])
 
 
 def write_solver_state(path: Path, state: SolverState, *, hdf5: bool = False) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ristretto.atomic import atomic_write_bytes
 from ristretto.caffe.blobs import blob_pieces, parse_blob
-from ristretto.caffe.weights_hdf5 import HDF5_MAGIC, read_hdf5_layers
+from ristretto.caffe.hdf5 import HDF5_MAGIC
+from ristretto.caffe.weights_hdf5 import read_hdf5_layers
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed
 from ristretto.errors import UsageError, WeightsError
 

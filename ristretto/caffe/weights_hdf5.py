@@ -8,28 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.confined import check_links, confined_to
-from ristretto.errors import UsageError, WeightsError
+from ristretto.caffe.confined import confined_to
+from ristretto.caffe.hdf5 import HDF5_ERRORS, ArrayReader, import_h5py, open_hdf5
+from ristretto.errors import WeightsError
 
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_BLOBS = 256
 """More than any layer has: a number beyond it is damage, not the index of a blob."""
 
 Blobs = tuple[NDArray[np.float32], ...]
-
-
-def import_h5py(file: str) -> Any:
-    """h5py, or an error that says how to get it.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        cure = "pip install 'ristretto-fixed-point[hdf5]'"
-        raise UsageError("HDF5 files need the package h5py", file=file, cure=cure) from error
-    return h5py
 
 
 def read_hdf5_layers(path: Path, untrusted: bool = False) -> list[tuple[str, Blobs]]:
@@ -44,19 +30,17 @@ def read_hdf5_layers(path: Path, untrusted: bool = False) -> list[tuple[str, Blo
     """
     h5py = import_h5py(str(path))
     try:
-        with h5py.File(path, "r") as file:
-            check_links(file, h5py, path, confined_to(untrusted, path))
+        with open_hdf5(path, confined_to(untrusted, path)) as file:
             if not isinstance(file.get("data"), h5py.Group):
                 what = "the HDF5 file holds no weights: it has no group 'data'"
                 raise WeightsError(what, file=str(path), cure="give the .caffemodel.h5 that Caffe saved")
-            return _layers(file["data"], "", h5py)
-    # What h5py raises for a file whose inside is damaged depends on where the damage is.
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
+            return _layers(file["data"], "", h5py, ArrayReader())
+    except HDF5_ERRORS as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"damaged HDF5 file: {reason}", file=str(path), cure="fetch or save it again") from error
 
 
-def _layers(group: Any, name: str, h5py: Any) -> list[tuple[str, Blobs]]:
+def _layers(group: Any, name: str, h5py: Any, reader: ArrayReader) -> list[tuple[str, Blobs]]:
     """The layers in a group and in the groups inside it; ``name`` is the layer that the group itself stands for."""
     datasets = {int(key): item for key, item in group.items() if key.isdecimal() and isinstance(item, h5py.Dataset)}
     found = []
@@ -65,19 +49,11 @@ def _layers(group: Any, name: str, h5py: Any) -> list[tuple[str, Blobs]]:
         if count > _MAX_BLOBS:
             message = f"layer '{name}' has a blob {count - 1}"
             raise ValueError(message)
-        found.append((name, tuple(_blob(datasets[n]) if n in datasets else _absent() for n in range(count))))
+        found.append((name, tuple(reader.read(datasets[n]) if n in datasets else _absent() for n in range(count))))
     for key, item in group.items():
         if isinstance(item, h5py.Group):
-            found += _layers(item, f"{name}/{key}" if name else key, h5py)
+            found += _layers(item, f"{name}/{key}" if name else key, h5py, reader)
     return found
-
-
-def _blob(dataset: Any) -> NDArray[np.float32]:
-    """A dataset's values. What claims a size and stores less would be filled up with zeros, at any cost in memory."""
-    if dataset.chunks is None and dataset.id.get_storage_size() < dataset.nbytes:
-        message = f"{dataset.name} has shape {dataset.shape}, and fewer values are stored"
-        raise ValueError(message)
-    return np.asarray(dataset, np.float32)
 
 
 def _absent() -> NDArray[np.float32]:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.confined import check_links
+from ristretto.caffe.hdf5 import HDF5_ERRORS, ArrayReader, import_h5py, open_hdf5, try_hdf5
 from ristretto.caffe.netspec import LayerSpec
-from ristretto.caffe.weights_hdf5 import import_h5py
 from ristretto.data.cache import Cache
 from ristretto.data.source import Batch, DataSource, Resolver, first_broken, read_batch_size
 
@@ -41,11 +40,19 @@ class Hdf5Source(DataSource):
         self._shuffle, self._seed = view.flag("shuffle"), seed
         self._cache = cache
         self.tops = layer.tops
+        self._try()
         self._rows, rows_shape = self._measure()
         self.images = sum(self._rows)
         if not self.images:
             raise self._resolver.error(f"the HDF5 files of '{listing}' hold no rows", "save some into them")
         self.shapes = {top: (self.batch_size, *shape) for top, shape in rows_shape.items()}
+
+    def _try(self) -> None:
+        """Try all files at once."""
+        try:
+            try_hdf5(self._files)
+        except OSError as error:
+            raise self._resolver.error(f"cannot read an HDF5 file: {error}", "save it again") from error
 
     def _measure(self) -> tuple[list[int], dict[str, tuple[int, ...]]]:
         """How many rows each file has, and the shape of a row of each top. Reads no data."""
@@ -70,8 +77,7 @@ class Hdf5Source(DataSource):
             DataError: it is no such file, or damaged; also for errors of h5py while the datasets are read.
         """
         try:
-            with self._h5py.File(path, "r") as file:
-                check_links(file, self._h5py, path, self._resolver.confined)
+            with open_hdf5(path, self._resolver.confined) as file:
                 found = {top: file.get(top) for top in self.tops}
                 for top, dataset in found.items():
                     if not isinstance(dataset, self._h5py.Dataset):
@@ -85,7 +91,7 @@ class Hdf5Source(DataSource):
                     what = f"the datasets of '{path}' have different numbers of rows: {shapes}"
                     raise self._resolver.error(what, "give each image a row in every dataset")
                 yield found
-        except (OSError, TypeError, ValueError, RuntimeError, KeyError) as error:
+        except HDF5_ERRORS as error:
             raise self._resolver.error(f"cannot read the HDF5 file '{path}': {error}", "save it again") from error
 
     def _load(self, path: Path) -> dict[str, NDArray[np.float32]]:
@@ -95,7 +101,8 @@ class Hdf5Source(DataSource):
         if found is not None:
             return dict(zip(self.tops, found, strict=True))
         with self._datasets(path) as datasets:
-            arrays = {top: np.asarray(dataset, np.float32) for top, dataset in datasets.items()}
+            reader = ArrayReader()
+            arrays = {top: reader.read(dataset) for top, dataset in datasets.items()}
             packed = any(dataset.compression is not None for dataset in datasets.values())
         for top, array in arrays.items():
             row = first_broken(array)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.caffe.limits import ARRAYS_MB, limit, to_raise
 from ristretto.caffe.netspec import Shape
 from ristretto.data.source import Batch, DataSource, Picker, first_broken
 from ristretto.errors import DataError
@@ -116,7 +117,23 @@ def _arrays(file: object, wanted: Mapping[str, Shape | None], path: Path) -> dic
             held = ", ".join(file.files) or "nothing"
             cure = f"save the arrays under the names {', '.join(wanted)}; the file holds {held}"
             raise DataError(what, file=str(path), cure=cure)
-        return {name: np.asarray(file[name]) for name in wanted}
+        left, found = limit(ARRAYS_MB) << 20, {}
+        for name in wanted:
+            # Once as it is stored, of which no more is read than is claimed, and once as float32.
+            left -= _bytes_of(file, name)
+            if left >= 0:
+                found[name] = np.asarray(file[name])
+                left -= 4 * found[name].size
+            if left < 0:
+                what = f"the arrays take more than {limit(ARRAYS_MB)} MB"
+                raise DataError(what, file=str(path), cure=to_raise(ARRAYS_MB))
+        return found
+
+
+def _bytes_of(file: np.lib.npyio.NpzFile, name: str) -> int:
+    """How large an array is once it is unpacked."""
+    stored = {each.filename: each.file_size for each in file.zip.infolist()} if file.zip is not None else {}
+    return stored.get(f"{name}.npy", stored.get(name, 0))
 
 
 def fitting(array: NDArray[np.generic], declared: Shape | None, name: str, file: str = "") -> NDArray[np.float32]:

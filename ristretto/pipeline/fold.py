@@ -7,12 +7,12 @@ from pathlib import Path
 from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs
 from ristretto.caffe.fold import Folded
 from ristretto.caffe.fold import fold as fold_net
+from ristretto.caffe.hdf5 import HDF5_MAGIC
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.netspec import Phase
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.view import View
 from ristretto.caffe.weights import read_weights, write_caffemodel
-from ristretto.caffe.weights_hdf5 import HDF5_MAGIC
 from ristretto.errors import UsageError
 
 

@@ -19,12 +19,12 @@ from ristretto.decide.stats import TensorStats
 from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Kernels, Measure, Section, Simulation, build
 from ristretto.graph.steady import steady
+from ristretto.memory import memory_bytes
 from ristretto.numerics.formats import Format
 from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
 from ristretto.pipeline.labels import LabelRule, fed_labels, label_rules
-from ristretto.runtime.memory import memory_bytes
 from ristretto.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -179,18 +179,21 @@ class Runner:
         return any(rule.layer.type == "Accuracy" and rule.all_ignored(batch) for rule in self._rules[key])
 
     def _largest(self, shapes: Mapping[str, Shape]) -> tuple[int, str]:
-        """The bytes and the name of the largest value."""
-        layers = self.net.layers[self.section.start : self.section.stop]
+        """The layer whose inputs and outputs take most memory together: their bytes, and its name."""
         return max(
-            ((4 * math.prod(shapes[value]), value) for layer in layers for value in layer.outputs), default=(0, "")
+            (
+                (sum(4 * math.prod(shapes[value]) for value in {*layer.inputs, *layer.outputs}), layer.name)
+                for layer in self.net.layers[self.section.start : self.section.stop]
+            ),
+            default=(0, ""),
         )
 
     def _check_memory(self, loaded: _Loaded) -> None:
-        """Refuse a value that the memory cannot hold: the system would end this process, or others."""
-        size, value = loaded.largest
+        """Refuse a layer that the memory cannot hold: the system would end this process, or others."""
+        size, layer = loaded.largest
         if size > memory_bytes():
-            what = f"blob '{value}' of shape {loaded.shapes[value]} takes {size >> 20} MB, there is no such memory"
-            raise NetError(what, file=self.net.file, cure="make the batch or the image smaller")
+            what = f"its inputs and outputs take {size >> 20} MB, there is no such memory"
+            raise NetError(what, file=self.net.file, layer=layer, cure="make the batch or the image smaller")
 
     def _load(self, fed: dict[str, Shape], arrays: Iterable[Array] = ()) -> _Loaded:
         # Faster kernels give a number where a value is NaN; plain ones keep it.

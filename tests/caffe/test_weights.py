@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from ristretto.caffe.hdf5 import HDF5_MAGIC
 from ristretto.caffe.schema import message_class
 from ristretto.caffe.weights import LayerWeights, Weights, read_weights, write_caffemodel
-from ristretto.caffe.weights_hdf5 import HDF5_MAGIC
 from ristretto.errors import UsageError, WeightsError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -127,3 +127,16 @@ def test_a_damaged_file_is_a_users_error(tmp_path_factory, place: float, flip: i
         open_npz(path, {"data": None}, 1)
     except RistrettoError as error:
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_arrays_that_unpack_to_more_than_there_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: type
+) -> None:
+    monkeypatch.setenv("RISTRETTO_MAX_ARRAYS_MB", "2")
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, data=np.zeros((1024, 1024), dtype), small=np.zeros(4))
+    assert path.stat().st_size < 10_000
+    open_npz(path, {"small": None})
+    with pytest.raises(DataError, match=r"bomb\.npz: the arrays take more than 2 MB; .*RISTRETTO_MAX_ARRAYS_MB"):
+        open_npz(path, {"data": None})
