@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,19 @@ from run import HERE, target_names
 _INPUTS = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _LAST = re.compile(r"^#(\d+)\s", re.MULTILINE)
 _COVERED = re.compile(r"cov: (\d+)")
+_LAST_BYTES = 1 << 16
 
 
 def fuzz(target: str, seconds: int, folder: Path, seed: int) -> dict[str, int]:
     """One run of one target: inputs, seconds, code reached, findings so far."""
     command = [sys.executable, str(HERE / "run.py"), target, "--seconds", str(seconds), "--folder", str(folder)]
-    done = subprocess.run([*command, "--seed", str(seed)], capture_output=True, check=False)
-    said = done.stderr.decode("utf-8", "replace")
+    start = time.monotonic()
+    with (folder / f"{target}.log").open("w+b") as log:
+        # Libraries in C say something of every input: were that kept here, libFuzzer would count it as the target's.
+        subprocess.run([*command, "--seed", str(seed)], stdout=log, stderr=log, check=False)
+        log.seek(max(0, log.tell() - _LAST_BYTES))
+        said = log.read().decode("utf-8", "replace")
+    spent = round(time.monotonic() - start)
     inputs = _INPUTS.findall(said) or _LAST.findall(said)
     if not inputs:
         sys.stderr.write(said[-2000:])
@@ -33,7 +40,7 @@ def fuzz(target: str, seconds: int, folder: Path, seed: int) -> dict[str, int]:
     covered = _COVERED.findall(said)
     return {
         "inputs": int(inputs[-1]) if inputs else 0,
-        "seconds": seconds,
+        "seconds": spent,
         "covered": int(covered[-1]) if covered else 0,
         "findings": len(found),
     }
