@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 )
 @section(
     "Results",
+    click.option(
+        "--snapshot_prefix", type=PATH, metavar="PREFIX", help="Write snapshots here, not where the solver says."
+    ),
     click.option("--output", type=PATH, metavar="OUT.caffemodel", help="Write the trained weights here as well."),
     click.option("--report", "--json", type=PATH, metavar="OUT.json", help="Write losses and scores as JSON."),
     click.option("--plot", type=PATH, metavar="OUT.svg", help="Draw the loss."),

@@ -26,9 +26,9 @@ EXIT_DIFFERENT = 3
 def verify(report: Path, tolerance: float, untrusted: bool, data_root: Path | None, as_json: Path | None) -> int:
     """Run the job of a report again, and compare all that comes out.
 
-    The report of quantize or test says with which flags, files and versions it was made (docs/report.md); plug-ins and
-    scripts that it names are run. Call this in the folder that the job ran in. If a file has changed since, nothing is
-    run. What the job wrote then is left alone. With --untrusted a report that names code is refused.
+    The report of quantize, test or finetune says with which flags, files and versions it was made (docs/report.md);
+    plug-ins and scripts that it names are run. Call this in the folder that the job ran in. If a file has changed
+    since, nothing is run. What the job wrote then is left alone. With --untrusted a report that names code is refused.
 
     \b
     Example:

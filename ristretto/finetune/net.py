@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from ristretto.caffe.parameters import Blobs
 from ristretto.caffe.shapes import FED_TYPES
 from ristretto.finetune.backend import Tensor, torch
 from ristretto.finetune.parameters import Parameters
-from ristretto.finetune.registry import LayerPass, lowering_of
+from ristretto.finetune.registry import LayerPass, Lowering, lowering_of
 from ristretto.finetune.rounding import rounded_activation, straight_through
+from ristretto.finetune.shares import imagewise
 from ristretto.finetune.thresholds import Threshold, Thresholds
 from ristretto.graph.rounded_blobs import rounded_blobs
 from ristretto.numerics.formats import ChannelFixedPoint, Format
@@ -24,6 +25,11 @@ from ristretto.numerics.rounding import Rounding
 
 _SHARES_MEMORY = frozenset({"Split", "Reshape", "Flatten"})
 """Layers whose top is the bottom's memory in Caffe, so that rounding the one in place rounds the other."""
+
+_IMAGEWISE = frozenset(
+    {"ReLU", "ReLU6", "TanH", "Sigmoid", "ELU", "Swish", "Clip", "AbsVal", "BNLL", "Pooling", "LRN", "LRNRistretto"}
+)
+"""Layers with one bottom and no weights that neither mix images nor draw random numbers."""
 
 _STREAM = 61
 """Sets the random numbers of training apart from those of the data."""
@@ -166,7 +172,7 @@ class _Pass:
             self.draw.of(number, 0),
             self.rounding.frozen,
         )
-        made = list(lowering(given))
+        made = _run(lowering, given)
         if formats.output is not None and self.rounding.activations:
             rounded_tops = made[:1] if layer.type == "Pooling" else made
             made[: len(rounded_tops)] = [
@@ -210,6 +216,13 @@ class _Pass:
 
     def _threshold(self, layer: LayerSpec, role: Role) -> Threshold | None:
         return None if self.rounding.thresholds is None else self.rounding.thresholds.at(layer.name, role)
+
+
+def _run(lowering: Lowering, given: LayerPass) -> list[Tensor]:
+    """What a layer makes, its images shared out where each is computed by itself."""
+    if given.layer.type in _IMAGEWISE and len(given.inputs) == len(given.layer.tops) == 1:
+        return [imagewise(lambda part: lowering(replace(given, inputs=(part,), rng=None))[0], given.inputs[0])]
+    return list(lowering(given))
 
 
 def _weight_roles(layer: LayerSpec) -> tuple[Role, ...]:

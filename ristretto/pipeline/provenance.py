@@ -39,13 +39,15 @@ _PACKAGES = {
 }
 """What figures depend on, and the packages that bring it."""
 
+_TRAINING_PACKAGES = {"torch": ("torch",)}
+
 _KERNELS = (
     "sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx_vnni",
     "amx_int8", "amx_tile", "asimd", "asimddp", "i8mm", "sve",
 )  # fmt: skip
 """What a processor may be able to do that decides which kernels run."""
 
-_INPUTS = ("model", "weights", "inputs", "overrides", "ranges")
+_INPUTS = ("model", "weights", "inputs", "overrides", "ranges", "solver", "snapshot")
 """Options that name files to read."""
 
 _CODE = ("plugins", "score_script")
@@ -54,7 +56,7 @@ _CODE = ("plugins", "score_script")
 _SPEED = ("threads", "workers", "scheduler", "cache_mb", "cache_disk_mb")
 """Options that change no figure: a run on a cluster can be repeated without it."""
 
-NEVER_TOLD = (*OUTPUTS, *_SPEED, "details", "also", "resume", "untrusted")
+NEVER_TOLD = (*OUTPUTS, *_SPEED, "details", "also", "resume", "untrusted", "output", "snapshot_prefix")
 """Options that are no wish about the result, or that name places of results."""
 
 
@@ -90,7 +92,7 @@ def provenance_of(
                 )
     outputs = tuple(name for name in OUTPUTS if getattr(options, name, None) is not None)
     flags = {name: to_json(value) for name, value in asked.items()}
-    return Provenance(command, flags, outputs, versions(), tuple(files.values()), images)
+    return Provenance(command, flags, outputs, versions(command), tuple(files.values()), images)
 
 
 def fingerprint(role: str, path: Path) -> InputFile:
@@ -130,15 +132,15 @@ def images_fingerprint(listing: Path, folder: str) -> InputFile:
     return InputFile("images", str(listing), sum(sizes), digest.hexdigest(), sampled, folder)
 
 
-def versions() -> dict[str, str]:
-    """The versions of the tool, of what figures depend on and of installed plug-ins; and what the processor can do."""
+def versions(command: str) -> dict[str, str]:
+    """The versions of the tool, of what a command's figures depend on, of plug-ins; and what the processor can do."""
     found = {
         "ristretto": VERSION,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpu": " ".join(_cpu_features()),
     }
-    for name, packages in _PACKAGES.items():
+    for name, packages in (_PACKAGES | (_TRAINING_PACKAGES if command == "finetune" else {})).items():
         for package in packages:
             try:
                 found[name] = version(package)

@@ -18,7 +18,7 @@ _CODE = ("plugins", "score_script")
 _MACHINES = ("scheduler",)
 """Options that name other machines."""
 
-_PATHS = frozenset({"model", "weights", "inputs", "overrides", "ranges", "data_root", "also"})
+_PATHS = frozenset({"model", "weights", "inputs", "overrides", "ranges", "data_root", "also", "solver", "snapshot"})
 """Options of a report's job that are paths."""
 
 

@@ -12,14 +12,16 @@ from ristretto.errors import FormatError, UsageError
 from ristretto.numerics.arithmetic import Accumulator, Overflow
 from ristretto.pipeline.evaluate import NetOptions, evaluate
 from ristretto.pipeline.files import read_json
+from ristretto.pipeline.finetune import FinetuneOptions, finetune
 from ristretto.pipeline.given import check_names, option_names
 from ristretto.pipeline.options import OUTPUTS, QuantizeOptions
 from ristretto.pipeline.provenance import NEVER_TOLD, fingerprint, images_fingerprint, versions
 from ristretto.pipeline.quantize import quantize
 from ristretto.pipeline.untrusted import Bounds, Confined
-from ristretto.report.events import Listener, silent
+from ristretto.report.events import Listener, Warned, silent
 from ristretto.report.jsonfile import dump, evaluation_to_json, report_to_json
 from ristretto.report.provenance import InputFile
+from ristretto.report.training import TrainingEvent, TrainingListener, training_to_json
 from ristretto.report.verification import Difference, Verification, differences
 from ristretto.version import VERSION
 
@@ -57,7 +59,7 @@ def verify(
         if provenance["flags"].get("data_root") is None:
             provenance["flags"]["data_root"] = data_root
     inputs = tuple(change for file in provenance["files"] for change in _changed(file))
-    now = versions()
+    now = versions(provenance["command"])
     others = tuple(
         Difference(name, version, now.get(name))
         for name, version in provenance["versions"].items()
@@ -71,8 +73,10 @@ def verify(
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("what this report says of its job makes no sense", file=str(report)) from error
         after = json.loads(dump(run(listener)))
+    if provenance["command"] == "finetune":  # what was written lies elsewhere
+        before, after = ({**each, "weights": "", "state": "", "prototxt": ""} for each in (before, after))
     found = list(differences(before, after, tolerance))
-    score = (after["combined"] if provenance["command"] == "quantize" else after)["score"]
+    score = after.get("combined", after).get("score")
     return Verification((), others, tuple(filter(None, found)), len(found), score)
 
 
@@ -84,15 +88,18 @@ def described(report: Any, file: str) -> dict[str, Any]:
     """
     found = report.get("provenance") if isinstance(report, dict) else None
     if not isinstance(found, dict):
-        cure = "run the job again with --report"
-        raise FormatError("this report does not say how it came about", file=file, cure=cure)
+        cure = "reports of quantize, test and finetune do: run the job again with --report"
+        raise FormatError("this does not say how it came about", file=file, cure=cure)
     kinds = {"flags": dict, "outputs": list, "versions": dict, "files": list}
     whole = all(isinstance(found.get(name), kind) for name, kind in kinds.items())
     files = found["files"] if whole else [None]
     if not all(isinstance(each, dict) and {"role", "path", "bytes"} <= each.keys() for each in files):
         raise FormatError("what this report says of its job makes no sense", file=file)
-    if found.get("command") not in ("quantize", "test"):
+    if found.get("command") not in ("quantize", "test", "finetune"):
         raise FormatError(f"there is no job '{found.get('command')}' to run again", file=file)
+    if report.get("interrupted"):
+        cure = "let it go on with --resume, and verify the report of that"
+        raise FormatError("this training was interrupted", file=file, cure=cure)
     places = [name for name in found["flags"] if name in NEVER_TOLD and name != "also"]
     if places:
         # It would name places to write to, or machines to ask.
@@ -127,6 +134,16 @@ def _changed(file: Mapping[str, Any]) -> list[Difference]:
     return [Difference(place, before, None if found is None else found.sha256)]
 
 
+def _warnings(listener: Listener) -> TrainingListener:
+    """Passes on what a training warns of."""
+
+    def hear(event: TrainingEvent) -> None:
+        if isinstance(event, Warned):
+            listener(event)
+
+    return hear
+
+
 def _job(provenance: Mapping[str, Any], folder: Path, untrusted: bool) -> Callable[[Listener], dict[str, Any]]:
     """What runs a job again, with results in a folder, and gives its report."""
     flags = {**provenance["flags"], "untrusted": untrusted}
@@ -136,6 +153,10 @@ def _job(provenance: Mapping[str, Any], folder: Path, untrusted: bool) -> Callab
         register = flags["accumulator"]
         net = NetOptions(**{**flags, "accumulator": Accumulator(register["bw"], Overflow(register["overflow"]))})
         return lambda listener: evaluation_to_json(evaluate(net, listener=listener, **asked), VERSION)
+    if provenance["command"] == "finetune":
+        check_names(flags, option_names(FinetuneOptions), "finetune")
+        training = FinetuneOptions(**{**flags, "snapshot_prefix": folder / "snapshot"})
+        return lambda listener: training_to_json(finetune(training, _warnings(listener)), VERSION)
     flags["also"] = [(source, folder / f"also{number}") for number, source in enumerate(flags.get("also", ()))]
     flags |= {name: folder / name for name in OUTPUTS if name in provenance["outputs"]}
     check_names(flags, option_names(QuantizeOptions), "quantize")

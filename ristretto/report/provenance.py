@@ -33,7 +33,7 @@ class Provenance:
     """How a report came about. Nothing in it tells one run from another of the same job.
 
     Attributes:
-        command: "quantize" or "test".
+        command: "quantize", "test" or "finetune".
         flags: every option by its name in Python, as JSON values, but places of results and what only makes it quick.
         outputs: the options that said where results go: some of them decide what is done.
         versions: of the tool and of what it computes with.

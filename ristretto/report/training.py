@@ -9,6 +9,7 @@ from typing import Any
 
 from ristretto.report.events import Output, Warned
 from ristretto.report.glog import LogLine, event_lines, number, output_texts
+from ristretto.report.provenance import Provenance, provenance_to_json
 
 SCHEMA_VERSION = 1
 
@@ -122,6 +123,7 @@ class Training:
         interrupted: whether it was stopped before the end.
         seconds: the time of this run.
         warnings: what was warned of.
+        provenance: how it came about.
     """
 
     solver: str
@@ -138,6 +140,7 @@ class Training:
     interrupted: bool = False
     seconds: float = 0.0
     warnings: tuple[str, ...] = field(default=())
+    provenance: Provenance | None = None
 
 
 def training_lines(event: TrainingEvent) -> Iterator[LogLine]:
@@ -218,6 +221,7 @@ def training_to_json(training: Training, version: str) -> dict[str, Any]:
         "interrupted": training.interrupted,
         "seconds": round(training.seconds, 3),
         "warnings": list(training.warnings),
+        **({} if training.provenance is None else {"provenance": provenance_to_json(training.provenance)}),
     }
 
 

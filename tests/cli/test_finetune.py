@@ -329,3 +329,32 @@ def test_plain_log(folder: Path, capsys: Capture) -> None:
     assert "4: wrote s_iter_4.caffemodel" in lines
     assert any(re.fullmatch(r"2: loss \S+, rate 0.01", line) for line in lines)
     assert any(line.startswith("8: test 0: accuracy ") for line in lines)
+
+
+def test_a_training_is_verified(folder: Path, capsys: Capture) -> None:
+    done = ristretto(capsys, "finetune", "--solver", "solver.prototxt", "--weights", WEIGHTS, "--data-root", MODELS,
+                     "--threads", 1, "--report", "out.json")  # fmt: skip
+    assert done.status == 0, done.err
+    report = json.loads(Path("out.json").read_text())
+    assert report["provenance"]["command"] == "finetune"
+    assert {file["role"] for file in report["provenance"]["files"]} == {"solver", "net", "weights", "source"}
+    assert "torch" in report["provenance"]["versions"]
+    before = sorted(folder.iterdir())
+    again = ristretto(capsys, "verify", "out.json", "--tolerance", 0, "--quiet")
+    assert again.status == 0, again.out
+    assert "the same again" in again.out
+    assert sorted(folder.iterdir()) == before
+    report["losses"][3] *= 1.01
+    Path("out.json").write_text(json.dumps(report))
+    assert ristretto(capsys, "verify", "out.json", "--quiet").out.startswith("losses.3: ")
+    report["interrupted"] = True
+    Path("out.json").write_text(json.dumps(report))
+    assert "this training was interrupted; let it go on with --resume" in ristretto(capsys, "verify", "out.json").err
+
+
+def test_snapshots_go_where_the_command_line_says(folder: Path, capsys: Capture) -> None:
+    words = ("finetune", "--solver", "solver.prototxt", "--weights", WEIGHTS, "--data-root", MODELS)
+    (folder / "elsewhere").mkdir()
+    assert ristretto(capsys, *words, "--snapshot_prefix", "elsewhere/t").status == 0
+    assert sorted(path.name for path in (folder / "elsewhere").iterdir())[-1] == "t_iter_8.training.json"
+    assert not list(folder.glob("s_iter_*"))

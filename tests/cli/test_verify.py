@@ -130,7 +130,10 @@ def test_the_report_of_a_score_is_run_again(call: Call) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda report: report.pop("provenance"), "does not say how it came about; run the job again with --report"),
+        (
+            lambda report: report.pop("provenance"),
+            "does not say how it came about; reports of quantize",
+        ),
         (lambda report: report["provenance"].update(command="demo"), "there is no job 'demo'"),
         (lambda report: report["provenance"].update(files=[1]), "makes no sense"),
         (lambda report: report["provenance"]["flags"].update(also=3), "makes no sense"),

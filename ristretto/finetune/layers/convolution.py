@@ -13,6 +13,7 @@ from ristretto.caffe.catalogue.convolution import (
 )
 from ristretto.caffe.netspec import Shape
 from ristretto.finetune.backend import Tensor, functional
+from ristretto.finetune.products import convolve
 from ristretto.finetune.registry import LayerPass, trains
 
 
@@ -21,25 +22,19 @@ def _images(value: Tensor, axis: int) -> Tensor:
     return value if axis == 1 else value.reshape(-1, *value.shape[axis:])
 
 
-def _spatial(name: str, axes: int, given: LayerPass) -> Tensor:
-    if axes > 3:
-        what = f"a convolution over {axes} spatial axes cannot be trained"
-        raise given.layer.view.error(what, field="type", cure="torch has them for up to 3")
-    return getattr(functional, f"{name}{axes}d")
-
-
 def _run(given: LayerPass, *, transposed: bool) -> list[Tensor]:
     params = conv_params(given.layer, given.shapes[0])
     window = params.window
-    convolve = _spatial("conv_transpose" if transposed else "conv", len(window.kernel), given)
+    axes = len(window.kernel)
+    if axes > 3:
+        what = f"a convolution over {axes} spatial axes cannot be trained"
+        raise given.layer.view.error(what, field="type", cure="torch has them for up to 3")
     weight, bias = (*given.blobs, None)[:2]
     tops = []
     for value, shape in zip(given.inputs, given.shapes, strict=True):
         images = _images(value, params.axis)
-        if transposed:
-            result = convolve(images, weight, bias, window.stride, window.pad, 0, params.group, window.dilation)
-        else:
-            result = convolve(images, weight, bias, window.stride, window.pad, window.dilation, params.group)
+        how = (window.stride, window.pad, window.dilation, params.group)
+        result = convolve(images, weight, bias, *how, transposed=transposed)
         spatial = window.slide(deconv_out if transposed else conv_out, shape[params.axis + 1 :])
         tops.append(_blob(result, (*shape[: params.axis], params.num_output, *spatial), params.axis))
     return tops

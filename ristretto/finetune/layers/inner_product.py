@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ristretto.caffe.catalogue.inner_product import inner_product_params
 from ristretto.finetune.backend import Tensor, functional, torch
+from ristretto.finetune.products import linear
 from ristretto.finetune.registry import LayerPass, trains
 
 
@@ -14,7 +15,7 @@ def inner_product(given: LayerPass) -> list[Tensor]:
     params = inner_product_params(given.layer, len(shape))
     weight, bias = (*given.blobs, None)[:2]
     rows = given.inputs[0].reshape(*shape[: params.axis], -1)
-    return [functional.linear(rows, weight.t() if params.transpose else weight, bias)]
+    return [linear(rows, weight.t() if params.transpose else weight, bias)]
 
 
 @trains("Embed")

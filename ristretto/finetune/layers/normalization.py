@@ -5,6 +5,7 @@ from __future__ import annotations
 from ristretto.caffe.catalogue.normalization import batch_norm_params, lrn_params, mvn_params, normalize_params
 from ristretto.caffe.catalogue.pooling import PoolParams
 from ristretto.finetune.backend import Tensor, functional, torch
+from ristretto.finetune.channels import normalized, standardized
 from ristretto.finetune.layers.pooling import average
 from ristretto.finetune.registry import LayerPass, trains
 
@@ -17,19 +18,17 @@ def batch_norm(given: LayerPass) -> list[Tensor]:
     ``use_global_stats``, or where the layer is frozen, they are the stored ones, and so they are in TEST.
     """
     params, value = batch_norm_params(given.layer), given.inputs[0]
-    shape = (1,) if value.dim() == 1 else (1, -1, *(1,) * (value.dim() - 2))
     if params.use_global_stats or (given.frozen and given.layer.phase == "TRAIN"):
         mean, variance, factor = (blob.detach() for blob in given.blobs)
         weight = torch.zeros_like(factor) if float(factor) == 0.0 else 1.0 / factor
-        spread = torch.sqrt(variance * weight + params.eps)
-        return [(value - (mean * weight).reshape(shape)) / spread.reshape(shape)]
-    axes = [axis for axis in range(value.dim()) if axis != 1]
-    mean = value.mean(axes, keepdim=True)
-    centred = value - mean
-    variance = (centred * centred).mean(axes, keepdim=True)
+        mean, spread = mean * weight, torch.sqrt(variance * weight + params.eps)
+        return [(value - mean) / spread if value.dim() == 1 else standardized(value, mean, spread)]
+    if value.dim() == 1:
+        value = value.unsqueeze(0)  # an image of one pixel for each channel
+    result, mean, variance = normalized(value, params.eps)
     if given.layer.phase == "TRAIN" and given.own:
         _add_statistics(given, mean, variance, value.numel() // variance.numel())
-    return [centred / torch.sqrt(variance + params.eps)]
+    return [result.reshape(given.inputs[0].shape)]
 
 
 def _add_statistics(given: LayerPass, mean: Tensor, variance: Tensor, count: int) -> None:

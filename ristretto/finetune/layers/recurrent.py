@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ristretto.caffe.catalogue.recurrent import recurrent_params
-from ristretto.finetune.backend import Tensor, functional, torch
+from ristretto.finetune.backend import Tensor, torch
+from ristretto.finetune.products import linear
 from ristretto.finetune.registry import LayerPass, trains
 
 
@@ -12,9 +13,9 @@ def _steps(given: LayerPass) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     params = recurrent_params(given.layer)
     blobs = list(given.blobs)
     x = given.inputs[0]
-    weighted = functional.linear(x.reshape(*x.shape[:2], -1), blobs.pop(0), blobs.pop(0))
+    weighted = linear(x.reshape(*x.shape[:2], -1), blobs.pop(0), blobs.pop(0))
     if params.static_input:
-        weighted = weighted + functional.linear(given.inputs[2].flatten(1), blobs.pop(0))
+        weighted = weighted + linear(given.inputs[2].flatten(1), blobs.pop(0))
     states = [state[0] for state in given.inputs[2 + params.static_input :]]
     return weighted, blobs, states or [x.new_zeros(x.shape[1], params.num_output)] * 2
 
@@ -26,9 +27,9 @@ def rnn(given: LayerPass) -> list[Tensor]:
     state, made = states[0], []
     for time, value in enumerate(weighted):
         kept = given.inputs[1][time].unsqueeze(1) * state
-        state = torch.tanh(functional.linear(kept, recurrent) + value)
+        state = torch.tanh(linear(kept, recurrent) + value)
         made.append(state)
-    output = torch.tanh(functional.linear(torch.stack(made), weight, bias))
+    output = torch.tanh(linear(torch.stack(made), weight, bias))
     return [output, state.unsqueeze(0)][: len(given.layer.tops)]
 
 
@@ -39,7 +40,7 @@ def lstm(given: LayerPass) -> list[Tensor]:
     made = []
     for time, value in enumerate(weighted):
         cont = given.inputs[1][time].unsqueeze(1)
-        gates = functional.linear(cont * hidden, recurrent) + value
+        gates = linear(cont * hidden, recurrent) + value
         enter, forget, leave, candidate = gates.chunk(4, 1)
         opened = torch.sigmoid(forget) * (cont != 0).to(cell.dtype)
         cell = opened * cell + torch.sigmoid(enter) * torch.tanh(candidate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ristretto.caffe.catalogue.reduction import reduction_params
 from ristretto.caffe.catalogue.scaling import ScaleParams, scale_params
 from ristretto.finetune.backend import Tensor, torch
+from ristretto.finetune.channels import scaled
 from ristretto.finetune.registry import LayerPass, trains
 
 
@@ -18,6 +19,8 @@ def scale(given: LayerPass) -> list[Tensor]:
     """Factors from a blob or a second bottom, then a sum with a blob (scale_layer.cpp)."""
     params, rank = scale_params(given.layer, given.shapes), len(given.shapes[0])
     factors = given.blobs[0] if params.learned else given.inputs[1]
+    if params.learned and params.axis == 1 and len(params.shape) == 1:
+        return [scaled(given.inputs[0], factors, given.blobs[1] if params.bias_term else None)]
     result = given.inputs[0] * _broadcast(params, factors, rank)
     if params.bias_term:
         result = result + _broadcast(params, given.blobs[int(params.learned)], rank)

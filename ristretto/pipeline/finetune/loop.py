@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ristretto.atomic import check_outputs
 from ristretto.caffe.confined import check_named, confined_to
+from ristretto.caffe.hdf5 import import_h5py
 from ristretto.caffe.solver import SolverConfig, read_solver
 from ristretto.caffe.weights import Weights, read_weights, write_caffemodel
-from ristretto.caffe.weights_hdf5 import import_h5py
+from ristretto.data import Noted, noting_files
 from ristretto.errors import UsageError
 from ristretto.finetune.backend import import_torch
+from ristretto.finetune.shares import threads
 from ristretto.finetune.trainer import Step
 from ristretto.pipeline.finetune.opened import Opened, open_training
 from ristretto.pipeline.finetune.options import FinetuneOptions
@@ -26,6 +29,7 @@ from ristretto.pipeline.finetune.snapshots import (
     snapshot_files,
     write_snapshot,
 )
+from ristretto.pipeline.provenance import provenance_of
 from ristretto.pipeline.score import loss_weights
 from ristretto.report.events import Output, Warned
 from ristretto.report.training import (
@@ -59,20 +63,23 @@ def finetune(
     Raises:
         RistrettoError: a user's mistake, or a loss that is no number any more.
     """
-    torch = import_torch()
+    import_torch()
     confined = confined_to(options.untrusted, options.solver, options.data_root)
     solver = read_solver(options.solver, confined)
-    check_named(Path(solver.snapshot_prefix).parent, "the folder of snapshots", options.solver, confined)
+    if options.snapshot_prefix is not None:
+        solver = replace(solver, snapshot_prefix=str(options.snapshot_prefix))
+    else:
+        check_named(Path(solver.snapshot_prefix).parent, "the folder of snapshots", options.solver, confined)
     outputs = [*snapshot_files(solver), *((options.output,) if options.output else ())]
     check_outputs(outputs, [options.solver, *options.weights])
     if solver.hdf5:
         import_h5py(solver.file)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     path = options.snapshot or (last_snapshot(solver) if options.resume else None)
     state, learned = open_snapshot(path, untrusted=options.untrusted) if path is not None else (None, None)
     weights = _weights(options, solver) if learned is None else read_weights([learned], untrusted=options.untrusted)
-    opened = open_training(options, solver, weights)
+    with noting_files() as noted:
+        opened = open_training(options, solver, weights)
+    noted += _files(options, opened, weights)
     told = options.told(opened.seed)
     warnings = list(opened.warnings)
     history = History(options=told)
@@ -91,7 +98,18 @@ def finetune(
     loop = _Loop(opened, history, options, listener, asked)
     if path is not None:
         loop.saved = (iteration, str(learned), resumed)
-    return loop.run(warnings)
+    with threads(options.threads):
+        training = loop.run(warnings)
+    return replace(training, provenance=provenance_of("finetune", options, {}, noted, {"train": opened.feed.images}))
+
+
+def _files(options: FinetuneOptions, opened: Opened, weights: Weights) -> list[Noted]:
+    """What was read besides data: with ``resume`` the job's weights, as a snapshot changes nothing."""
+    nets = [opened.net.file, *(test.net.file for test in opened.tests)]
+    return [
+        *(Noted("net", Path(name)) for name in dict.fromkeys(nets)),
+        *(Noted("weights", path) for path in weights.files if not options.resume),
+    ]
 
 
 def _weights(options: FinetuneOptions, solver: SolverConfig) -> Weights:

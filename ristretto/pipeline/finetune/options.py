@@ -27,6 +27,7 @@ class FinetuneOptions:
         batch_norm: whether BatchNorm normalises by the batch and learns its statistics, or keeps those it has.
         learn_formats: whether fractional lengths are trained: of weights, and of activations if those are rounded.
         formats_rate: the learning rate of that.
+        snapshot_prefix: what the names of snapshots begin with; None for the solver's.
         output: where the trained weights are written besides the snapshot.
         data_root: a folder for relative sources.
         untrusted: whether paths that the files name must lie in their folder or in data_root (docs/robustness.md).
@@ -43,6 +44,7 @@ class FinetuneOptions:
     batch_norm: BatchNorm = "trained"
     learn_formats: bool = False
     formats_rate: float = 0.01
+    snapshot_prefix: Path | None = None
     output: Path | None = None
     data_root: Path | None = None
     untrusted: bool = False
