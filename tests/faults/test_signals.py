@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from ristretto.cli import signals
 from ristretto.cli.signals import Terminated, hear_signals
 from tests.cli.runner import MODELS
 from tests.faults.commands import DATA, LENET, NET, content
@@ -66,6 +69,46 @@ def test_what_is_ignored_stays_so() -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_waits_for_the_end_of_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """What is written in C and imported may make another error of it, or crash."""
+    seen = "import os, sys, time\nos.kill(os.getpid(), sys.number_for_test)\ntime.sleep(0.1)\nsys.seen_by_test = True\n"
+    (tmp_path / "imported_while_a_signal_comes.py").write_text(seen)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "number_for_test", number, raising=False)
+    monkeypatch.setattr(sys, "seen_by_test", False, raising=False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        hear_signals()
+        with pytest.raises((Terminated, KeyboardInterrupt)):  # noqa: PT012
+            importlib.import_module("imported_while_a_signal_comes")
+            time.sleep(10)
+        assert sys.seen_by_test  # type: ignore[attr-defined]
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        sys.modules.pop("imported_while_a_signal_comes", None)
+
+
+def test_an_import_without_an_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imported_for_ever.py").write_text("import os, time\nos.kill(os.getpid(), 15)\ntime.sleep(10)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(signals, "_PATIENCE", 0.1)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        hear_signals()
+        with pytest.raises(Terminated):
+            importlib.import_module("imported_for_ever")
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @needs_full
