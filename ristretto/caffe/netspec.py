@@ -8,6 +8,7 @@ Caffe holds in that blob after the forward pass.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,3 +80,11 @@ class NetSpec:
     def producer(self, value: str) -> LayerSpec | None:
         """The layer that makes a value, or None."""
         return next((layer for layer in self.layers if value in layer.outputs), None)
+
+    def upstream(self, values: Iterable[str]) -> frozenset[str]:
+        """All values that some values are computed from, themselves included."""
+        found = set(values)
+        for layer in reversed(self.layers):
+            if found.intersection(layer.outputs):
+                found.update(layer.inputs)
+        return frozenset(found)

@@ -51,6 +51,43 @@ def gflags_to_click(arguments: Sequence[str]) -> list[str]:
     return [re.sub(r"^-(?=[A-Za-z][\w-])", "--", word) for word in words[:end]] + words[end:]
 
 
+def switches_to_click(arguments: Sequence[str], switches: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Rewrite gflags' ``--name=true``, ``--name=false`` and ``--noname`` to flags without a value.
+
+    Args:
+        arguments: the words that follow a command's name.
+        switches: by name, with underscores, the word that says yes and the one that says no; "" where leaving the
+            other one out says so.
+
+    Raises:
+        UsageError: a switch has a value that is neither true nor false.
+    """
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    rest: list[str] = []
+    for word in words[:end]:
+        match = re.match(r"--([A-Za-z][\w-]*)(?:=(.*))?$", word, re.DOTALL)
+        name, value = (match[1].replace("-", "_"), match[2]) if match else ("", None)
+        negated = name.removeprefix("no")
+        if value is not None and name in switches:
+            if value.lower() not in _TRUE | _FALSE:
+                raise UsageError(f"--{name} cannot be '{value}'", cure="it is true or false")
+            yes, no = switches[name]
+            said = value.lower() in _TRUE
+        elif value is None and name not in switches and f"no_{negated}" in switches:
+            (yes, no), said = switches[f"no_{negated}"], True
+        elif value is None and name not in switches and name != negated and negated in switches:
+            (yes, no), said = switches[negated], False
+        else:
+            rest.append(word)
+            continue
+        if not said and not no:
+            rest = [each for each in rest if each.replace("-", "_") != yes.replace("-", "_")]
+        else:
+            rest.append(yes if said else no)
+    return rest + words[end:]
+
+
 def take_glog_flags(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[list[str], GlogFlags]:
     """Take glog's flags out of a command line.
 

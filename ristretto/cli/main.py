@@ -12,7 +12,7 @@ from typing import IO
 
 import click
 
-from ristretto.cli.gflags import gflags_to_click, take_glog_flags
+from ristretto.cli.gflags import gflags_to_click, switches_to_click, take_glog_flags
 from ristretto.cli.output import is_coloured, output_of, output_options, with_shared_flags
 from ristretto.cli.signals import Terminated, hear_signals
 from ristretto.errors import RistrettoError
@@ -68,10 +68,31 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return with_shared_flags(command)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, switches_to_click(rest, _switches(command)) if command is not None else rest
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, _SUMMARIES[name]) for name in _COMMANDS]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+
+def _switches(command: click.Command) -> dict[str, tuple[str, str]]:
+    """The flags of a command that take no value: by name the words for yes and for no."""
+    switches: dict[str, tuple[str, str]] = {}
+    for option in command.params:
+        if isinstance(option, click.Option) and option.is_flag:
+            yes, no = option.opts[0], option.secondary_opts[0] if option.secondary_opts else ""
+            switches |= {_bare(word): (yes, no) for word in option.opts}
+            switches |= {_bare(word): (no, yes) for word in option.secondary_opts}
+    return switches
+
+
+def _bare(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
 
 
 _SUMMARIES = {

@@ -148,16 +148,13 @@ def _one_by_one(net: NetSpec, feed: Feed, verdicts: Verdicts) -> bool:
     shapes = infer_shapes(net, feed.shapes).values
     if any(not shape or shape[0] != feed.batch_size for shape in feed.shapes.values()):
         return False
-    needed = set(verdicts.values)
-    for layer in reversed(net.layers):
-        if not needed.intersection(layer.outputs):
-            continue
-        if not image_by_image(net, layer):
-            return False
-        if any(not shapes[value] or shapes[value][0] != feed.batch_size for value in layer.outputs):
-            return False
-        needed.update(layer.inputs)
-    return True
+    needed = net.upstream(verdicts.values)
+    return all(
+        image_by_image(net, layer)
+        and all(shapes[value] and shapes[value][0] == feed.batch_size for value in layer.outputs)
+        for layer in net.layers
+        if needed.intersection(layer.outputs)
+    )
 
 
 def _by_image(half: Halfway) -> bool:

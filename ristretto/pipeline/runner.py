@@ -179,11 +179,13 @@ class Runner:
         return any(rule.layer.type == "Accuracy" and rule.all_ignored(batch) for rule in self._rules[key])
 
     def _largest(self, shapes: Mapping[str, Shape]) -> tuple[int, str]:
-        """The layer whose inputs and outputs take most memory together: their bytes, and its name."""
+        """Of the layers that run the one whose inputs and outputs take most memory: their bytes, and its name."""
+        needed = self.net.upstream([*self.outputs, *self.measured, *(value for value, _ in self.errors)])
         return max(
             (
                 (sum(4 * math.prod(shapes[value]) for value in {*layer.inputs, *layer.outputs}), layer.name)
                 for layer in self.net.layers[self.section.start : self.section.stop]
+                if needed.intersection(layer.outputs)
             ),
             default=(0, ""),
         )

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ristretto.caffe.textproto import parse
+from ristretto.cli.gflags import switches_to_click
 from ristretto.cli.main import _COMMANDS, gflags_to_click
 from tests.cli.runner import MODELS, ristretto
 
@@ -246,6 +247,40 @@ def test_gflags_spellings(capsys: Capture, tmp_path: Path, style: str) -> None:
 
 def test_negative_numbers_are_no_flags() -> None:
     assert gflags_to_click(["-seed", "-3", "-h", "--", "-model"]) == ["--seed", "-3", "-h", "--", "-model"]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("--fast=true", "--fast"),
+        ("--fast=T --fold=1", "--fast --fold"),
+        ("--fast=false --seed 1", "--seed 1"),
+        ("--fast --nofast", ""),
+        ("--fast=no --fast", "--fast"),
+        ("--keep-zero --keep_zero=0", ""),
+        ("--nofold --fold=no --no-fold --no_fold=yes", "--no-fold --no-fold --no-fold --no-fold"),
+        ("--no_fold=false --nonsense --nofast=true", "--fold --nonsense --nofast=true"),
+        ("--noscore --model=noscore", "--no-score --model=noscore"),
+        ("-- --fast=true", "-- --fast=true"),
+    ],
+)
+def test_switches_as_gflags_has_them(given: str, taken: str) -> None:
+    switches = {
+        "fast": ("--fast", ""),
+        "fold": ("--fold", "--no-fold"),
+        "no_fold": ("--no-fold", "--fold"),
+        "keep_zero": ("--keep_zero", ""),
+        "no_score": ("--no-score", ""),
+    }
+    assert switches_to_click(given.split(), switches) == taken.split()
+
+
+def test_a_switch_is_true_or_false(capsys: Capture, tmp_path: Path) -> None:
+    words = ("inspect", *NET[:2])
+    assert ristretto(capsys, *words, "--json=true").out == ristretto(capsys, *words, "-json").out
+    assert ristretto(capsys, *words, "--nojson").out == ristretto(capsys, *words).out
+    outcome = ristretto(capsys, *words, "--json=maybe")
+    assert (outcome.status, outcome.message) == (2, "ristretto: --json cannot be 'maybe'; it is true or false")
 
 
 @pytest.mark.slow

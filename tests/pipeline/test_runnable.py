@@ -10,6 +10,7 @@ import pytest
 from ristretto.caffe.net import build_net
 from ristretto.caffe.prune import without_unknown
 from ristretto.caffe.textproto import parse
+from ristretto.pipeline import runner
 from tests.cli.runner import MODELS, ristretto
 
 Capture = pytest.CaptureFixture[str]
@@ -62,3 +63,30 @@ layer { name: "own_scale" type: "Power" bottom: "focal" top: "focal" include { p
     assert "layer 'own_loss' of phase TRAIN is left out: its type 'FocalLoss' is not known" in outcome.err
     assert "layer 'own_scale' of phase TRAIN is left out with the layer that it reads from" in outcome.err
     assert "FocalLoss" in (tmp_path / "q.prototxt").read_text()
+
+
+def test_a_layer_that_memory_cannot_hold_is_named(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two times 2 x 3 values of four bytes fit 100 bytes, what three of them make together with them does not."""
+    text = NET[: NET.index('layer { name: "odd"')]
+    text += 'layer { name: "wide" type: "Concat" bottom: "y" bottom: "y" bottom: "x" top: "w" }\n'
+    (tmp_path / "net.prototxt").write_text(text)
+    np.savez(tmp_path / "in.npz", x=np.ones((2, 3), np.float32))
+    flags = (
+        "--model",
+        tmp_path / "net.prototxt",
+        "--inputs",
+        tmp_path / "in.npz",
+        "--outputs",
+        tmp_path / "o.npz",
+        "--quiet",
+    )
+    monkeypatch.setattr(runner, "memory_bytes", lambda: 100)
+    assert ristretto(capsys, "run", *flags, "--blobs", "y").status == 0
+    outcome = ristretto(capsys, "run", *flags)
+    assert outcome.status == 2
+    said = (
+        "layer 'wide': its inputs and outputs take 0 MB, there is no such memory; make the batch or the image smaller"
+    )
+    assert said in outcome.message

@@ -65,7 +65,7 @@ def type_findings(net: NetSpec, needed: frozenset[str]) -> Iterator[Finding]:
         needed: values that the job needs; a layer they do not follow from is left out and does no harm.
     """
     known = runnable_types() | FED_TYPES
-    upstream = _upstream(net, needed)
+    upstream = net.upstream(needed)
     kinds: dict[tuple[str, bool], list[LayerSpec]] = {}
     for layer in net.layers:
         if layer.type not in known:
@@ -81,15 +81,6 @@ def type_findings(net: NetSpec, needed: frozenset[str]) -> Iterator[Finding]:
         cure = error.cure if counts else "nothing that counts here follows from it, so it is left out"
         severity: Severity = "error" if counts else "note"
         yield Finding(severity, "unknown_type", what, cure, error.file, error.line, first.name)
-
-
-def _upstream(net: NetSpec, needed: frozenset[str]) -> set[str]:
-    """The values that some values are computed from, themselves included."""
-    found = set(needed)
-    for layer in reversed(net.layers):
-        if found.intersection(layer.outputs):
-            found.update(layer.inputs)
-    return found
 
 
 def partial_shapes(net: NetSpec, fed: Mapping[str, Shape], findings: list[Finding]) -> Shapes:
