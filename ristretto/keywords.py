@@ -15,6 +15,7 @@ Paths = PathLike | Sequence[PathLike]
 Phase = Literal["TRAIN", "TEST"]
 RoundingName = Literal["half_even", "half_away", "half_up", "truncate", "stochastic"]
 ArithmeticName = Literal["float32", "float64", "integer"]
+DialectName = Literal["extended", "original", "chaidnn", "intel", "accdnn"]
 
 
 class NetKeywords(TypedDict, total=False):
@@ -35,8 +36,83 @@ class NetKeywords(TypedDict, total=False):
     accumulator: Accumulator
     workers: int
     scheduler: str
-    dialect: Literal["auto", "original", "extended", "chaidnn", "intel", "accdnn"]
+    dialect: Literal["auto"] | DialectName
     nearest: bool
+
+
+class DoctorKeywords(TypedDict, total=False):
+    """What is looked at: the fields of ``ristretto.pipeline.doctor.DoctorOptions``."""
+
+    score: str | None
+    inputs: PathLike | None
+    data_root: PathLike | None
+    untrusted: bool
+    calibration_phase: Phase
+    quick_score: bool
+    iterations: int | None
+    level: int
+    stages: Sequence[str]
+    threads: int
+    plugins: Paths
+
+
+class FinetuneKeywords(TypedDict, total=False):
+    """How a net is trained: the fields of ``ristretto.pipeline.finetune.FinetuneOptions``."""
+
+    snapshot: PathLike | None
+    resume: bool
+    quantize_activations: bool
+    weight_rounding: Rounding | RoundingName
+    batch_norm: Literal["trained", "frozen"]
+    learn_formats: bool
+    formats_rate: float
+    snapshot_prefix: PathLike | None
+    output: PathLike | None
+    data_root: PathLike | None
+    untrusted: bool
+    seed: int | None
+    threads: int
+
+
+class ExportKeywords(TypedDict, total=False):
+    """What is exported and how: the fields of ``ristretto.pipeline.export.ExportOptions``."""
+
+    images: int
+    inputs: PathLike | None
+    data_root: PathLike | None
+    untrusted: bool
+    formats: Sequence[str]
+    layers: Sequence[str]
+    force: bool
+    blobs: Sequence[str] | None
+    batch: int | None
+    rounding: Rounding | RoundingName
+    accumulator: Accumulator
+    seed: int
+    level: int
+    stages: Sequence[str]
+    plugins: Paths
+    dialect: Literal["auto"] | DialectName
+    nearest: bool
+
+
+class InitKeywords(TypedDict, total=False):
+    """How images are prepared: the fields of ``ristretto.pipeline.init.InitOptions``."""
+
+    list_output: PathLike | None
+    train_images: PathLike | None
+    train: float
+    mean_value: Sequence[float]
+    mean_file: PathLike | None
+    scale: float
+    crop_size: int
+    new_height: int
+    new_width: int
+    gray: bool
+    batch_size: int
+    label_blob: str
+    score: str | None
+    plugins: Paths
 
 
 class ConvertKeywords(TypedDict, total=False):
@@ -66,7 +142,7 @@ class QuantizeKeywords(TypedDict, total=False):
     fast: bool
     fast_error: float
     preset: Literal["recommended", "original"]
-    dialect: Literal["extended", "original", "chaidnn", "intel", "accdnn"]
+    dialect: DialectName
     bw_conv_params: int | None
     bw_fc_params: int | None
     bw_activations: int | None

@@ -15,7 +15,11 @@ import pytest
 import ristretto
 from ristretto import formats, keywords
 from ristretto.pipeline.convert import ConvertOptions
+from ristretto.pipeline.doctor import DoctorOptions
 from ristretto.pipeline.evaluate import NetOptions
+from ristretto.pipeline.export import ExportOptions
+from ristretto.pipeline.finetune import FinetuneOptions
+from ristretto.pipeline.init import InitOptions
 from ristretto.pipeline.options import QuantizeOptions
 from tests.cli.runner import MODELS
 
@@ -26,13 +30,19 @@ SIGNATURES = {
     "apply": "model, formats, output, *, dialect='extended', plugins=()",
     "compare": "model, weights, against, against_weights=(), images=64, **options",
     "convert": "model, weights, output, **options",
+    "convert_dialect": "model, output, to, source='auto', *, nearest=False, plugins=()",
+    "doctor": "model, weights=(), **options",
     "evaluate": "model, weights=(), iterations=50, score=None, *, score_script=None, **options",
+    "export_net": "model, weights, output, target='hardware', **options",
+    "finetune_net": "solver, weights=(), **options",
     "fold": "model, weights, output, output_weights, *, phase='TEST', level=0, stages=()",
+    "init": "model, images, output, **options",
     "inspect": "model, weights=(), *, phase='TEST', data_root=None, plugins=(), level=0, stages=()",
     "load_net": "model, weights=(), **options",
     "quantize": "model, weights, **options",
     "run": "model, weights=(), blobs=None, batch=0, **options",
     "upgrade": "model, output, weights=None, output_weights=None",
+    "verify": "report, tolerance=1e-06, *, untrusted=False, data_root=None",
     "write_page": "report, path",
     "write_report": "report, path",
 }
@@ -108,13 +118,17 @@ def test_every_name_is_documented(name: str) -> None:
         (keywords.QuantizeKeywords, QuantizeOptions, 2, set()),
         (keywords.NetKeywords, NetOptions, 2, set()),
         (keywords.ConvertKeywords, ConvertOptions, 3, {"version"}),
+        (keywords.DoctorKeywords, DoctorOptions, 2, set()),
+        (keywords.FinetuneKeywords, FinetuneOptions, 2, set()),
+        (keywords.ExportKeywords, ExportOptions, 3, {"target", "version"}),
+        (keywords.InitKeywords, InitOptions, 3, set()),
     ],
 )
 def test_keywords_are_the_options(typed: type, options: type, first: int, apart: set[str]) -> None:
     """Whoever adds an option adds it to ristretto/keywords.py too."""
     names = [field.name for field in fields(options)]
-    given = {name for name in names if name not in ("model", "weights", "output", *apart)}
-    assert set(typed.__annotations__) == given
+    given = [name for name in names[first:] if name not in apart]
+    assert set(typed.__annotations__) == {*given}
     assert len(given) == len(names) - first - len(apart)
 
 

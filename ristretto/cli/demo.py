@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -21,13 +22,18 @@ from ristretto.cli.options import PATH
     help="Which of the two nets, both trained on 8 x 8 pixel digits.",
 )
 @click.option("--output", type=PATH, metavar="DIR", help="Where to write the result.  [default: a new folder]")
-def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
+@click.option("--copy", type=PATH, metavar="DIR", help="Copy both nets and their data to a new folder, run nothing.")
+def demo(net: Literal["lenet", "resnet"], output: Path | None, copy: Path | None) -> int:
     """Quantize a small net that comes with the tool, so that you see what the main job does.
 
     \b
     Example:
       ristretto demo
+
+    With --copy you get the nets and their data, to try the other commands on.
     """
+    if copy is not None:
+        return _copied(copy)
     from ristretto.cli.output import current_output
     from ristretto.cli.quantize import run_quantize
     from ristretto.errors import UsageError
@@ -69,3 +75,16 @@ def demo(net: Literal["lenet", "resnet"], output: Path | None) -> int:
         if made:
             with suppress(OSError):  # it is not empty: the job is done
                 target.rmdir()
+
+
+def _copied(target: Path) -> int:
+    from ristretto.atomic import atomic_folder
+    from ristretto.resources import models_folder
+
+    models = models_folder()
+    with atomic_folder(target) as folder:
+        # Whatever the mode of an installed file is, a copy can be changed.
+        shutil.copytree(models, folder, dirs_exist_ok=True, copy_function=shutil.copyfile)
+    for path in sorted(models.glob("*/train_val.prototxt")):
+        click.echo(f"{target / path.relative_to(models)}")
+    return 0

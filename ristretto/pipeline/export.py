@@ -21,7 +21,7 @@ from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.sound import check_weights
 from ristretto.pipeline.watched import WatchedNet
 
-__all__ = ["ExportOptions", "export"]
+__all__ = ["ExportOptions", "Exported", "export"]
 
 
 def export(options: ExportOptions) -> Exported:

@@ -200,13 +200,18 @@ def plan_of(formats: Formats) -> dict[str, LayerFormats]:
     """Formats by layer name, whatever holds them.
 
     Raises:
-        RistrettoError: a file cannot be read, or holds no formats.
+        RistrettoError: a file cannot be read, or holds no formats; what is given is none of these.
     """
     if isinstance(formats, (str, Path)):
         return dict(read_plan_file(Path(formats)).layers)
     if isinstance(formats, Report):
         return dict(formats.plan.layers)
-    return dict(formats.layers if isinstance(formats, QuantPlan) else formats)
+    layers = dict(formats.layers if isinstance(formats, QuantPlan) else formats)
+    for name, value in layers.items():
+        if not isinstance(value, LayerFormats):
+            what = f"the formats of a layer cannot be {value!r}"
+            raise UsageError(what, layer=str(name), cure="use ristretto.formats.LayerFormats(params=...)")
+    return layers
 
 
 def _fed(net: NetSpec, inputs: Mapping[str, ArrayLike]) -> Batch:

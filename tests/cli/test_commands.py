@@ -226,6 +226,17 @@ def test_demo(capsys: Capture, tmp_path: Path) -> None:
     assert written == {"quantized.prototxt", "deploy_quantized.prototxt", "report.json", "report.html"}
 
 
+def test_the_nets_of_the_demo_to_try_things_on(capsys: Capture, tmp_path: Path) -> None:
+    outcome = ristretto(capsys, "demo", "--copy", tmp_path / "d")
+    nets = [tmp_path / "d" / name / "train_val.prototxt" for name in ("digits_lenet", "digits_resnet")]
+    assert (outcome.status, outcome.out) == (0, f"{nets[0]}\n{nets[1]}\n"), outcome.err
+    words = ("--weights", nets[0].with_name("digits_lenet.caffemodel"), "--data-root", tmp_path / "d")
+    assert ristretto(capsys, "test", "--model", nets[0], *words, "--iterations", 1).status == 0
+    nets[0].write_text("changed")
+    outcome = ristretto(capsys, "demo", "--copy", tmp_path / "d")
+    assert (outcome.status, nets[0].read_text()) == (2, "changed"), outcome.out
+
+
 @pytest.mark.parametrize("style", ["-{0}={1}", "--{0}={1}", "-{0} {1}", "--{0} {1}"])
 def test_gflags_spellings(capsys: Capture, tmp_path: Path, style: str) -> None:
     output = tmp_path / "q.prototxt"

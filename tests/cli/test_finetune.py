@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ristretto as library
 from ristretto.caffe.solver_state import read_solver_state
 from ristretto.caffe.weights import read_weights
 from ristretto.cli.finetune import _signals
@@ -70,6 +71,17 @@ def finetune(capsys: Capture, *more: object, solver: str = "solver.prototxt", st
 
 def texts(err: str) -> list[str]:
     return [re.sub(r"^[IWEF]\d{4} [^\]]*\] ", "", line) for line in err.splitlines()]
+
+
+def test_from_python(folder: Path) -> None:
+    trained = library.finetune_net("solver.prototxt", WEIGHTS, data_root=MODELS, threads=1, output="trained.caffemodel")
+    assert trained.iterations == 8
+    assert (folder / "trained.caffemodel").read_bytes() == (folder / "s_iter_8.caffemodel").read_bytes()
+    library.write_report(trained, "trained.json")
+    found = library.verify("trained.json")
+    assert found.holds, found
+    with pytest.raises(library.RistrettoError, match="has no option 'solvers'"):
+        library.finetune_net("solver.prototxt", solvers=1)  # type: ignore[call-arg]
 
 
 def test_what_is_trained_is_what_test_scores(folder: Path, capsys: Capture) -> None:

@@ -90,6 +90,8 @@ def test_mistakes(trained: ristretto.Net, deployed: ristretto.Net) -> None:
         deployed.with_formats({"conv9": formats.LayerFormats()})
     with pytest.raises(FormatError, match="layers of type Input take no formats"):
         deployed.with_formats({"data": formats.LayerFormats()})
+    with pytest.raises(UsageError, match="layer 'conv1': the formats of a layer cannot be"):
+        deployed.with_formats({"conv1": {"bw": 8}})  # type: ignore[dict-item]
 
 
 def test_other_formats_make_another_net(trained: ristretto.Net) -> None:

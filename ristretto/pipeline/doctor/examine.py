@@ -22,6 +22,7 @@ from ristretto.pipeline.doctor.sources import count_findings, open_sources, phas
 from ristretto.pipeline.doctor.text import text_findings
 from ristretto.pipeline.doctor.wiring import Shapes, layer_findings, partial_shapes, type_findings, wired
 from ristretto.pipeline.feed import Feed
+from ristretto.pipeline.given import coerce
 from ristretto.pipeline.plugins import load_plugins
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
@@ -62,6 +63,9 @@ class DoctorOptions:
     stages: tuple[str, ...] = ()
     threads: int = 0
     plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        coerce(self)
 
 
 def _silent(what: str) -> None:

@@ -15,6 +15,7 @@ from ristretto.data import open_data
 from ristretto.data.records import RecordSource
 from ristretto.errors import DataError, RistrettoError, UsageError
 from ristretto.pipeline.feed import fed_layers
+from ristretto.pipeline.given import coerce
 from ristretto.pipeline.init.images import Images, find_images, list_text, split
 from ristretto.pipeline.init.layers import (
     Input,
@@ -69,6 +70,9 @@ class InitOptions:
     label_blob: str = "label"
     score: str | None = None
     plugins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        coerce(self)
 
 
 @dataclass(frozen=True, slots=True)
