@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.netspec import LayerSpec, NetSpec
+from ristretto.caffe.catalogue.activation import AffineParams, power_params
+from ristretto.caffe.catalogue.combining import concat_axis
+from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, NetShapes
 from ristretto.errors import DataError
+
+Labels = NDArray[np.float32]
 
 _PARAMS = {
     "Accuracy": "accuracy_param",
@@ -19,6 +24,7 @@ _PARAMS = {
     "InfogainLoss": "",
     "HingeLoss": "",
 }
+_SHAPING = frozenset({"Flatten", "Reshape", "Split"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +36,25 @@ class LabelRule:
         blob: the fed blob.
         classes: how many classes it knows.
         ignored: a label that stands for no class, or None.
+        steps: what layers between do to it, in order: cut it, shape it anew, count from another number.
     """
 
     layer: LayerSpec
     blob: str
     classes: int
     ignored: int | None
+    steps: tuple[Callable[[Labels], Labels], ...] = ()
 
-    def all_ignored(self, batch: Mapping[str, NDArray[np.float32]]) -> bool:
+    def labels(self, batch: Mapping[str, Labels]) -> Labels:
+        """The class numbers of a batch, as the layer reads them."""
+        return reduce(lambda labels, step: step(labels), self.steps, batch[self.blob])
+
+    def all_ignored(self, batch: Mapping[str, Labels]) -> bool:
         """Whether no label of a batch counts: an accuracy over them is 0 in Caffe, and says nothing."""
-        labels = batch[self.blob]
+        labels = self.labels(batch)
         return self.ignored is not None and bool((labels == self.ignored).all())
 
-    def check(self, batch: Mapping[str, NDArray[np.float32]], number: int | None = None) -> None:
+    def check(self, batch: Mapping[str, Labels], number: int | None = None) -> None:
         """Refuse a batch with a label that no class has.
 
         Args:
@@ -52,32 +64,35 @@ class LabelRule:
         Raises:
             DataError: there is one; the error names it and its image.
         """
-        labels = batch[self.blob]
+        labels = self.labels(batch)
         wrong = (labels < 0) | (labels >= self.classes) | (np.trunc(labels) != labels)  # NaN equals nothing
         if self.ignored is not None:
             wrong &= labels != self.ignored
         if wrong.any():
             place = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
             image = f"image {place[0] if place else 0}" + ("" if number is None else f" of batch {number}")
-            what = f"label {labels[place]:g} of {image} in blob '{self.blob}', the net has {self.classes} classes"
+            if len(labels) != len(batch[self.blob]):  # it cannot be told which image a label belongs to
+                image = "an image" if number is None else f"batch {number}"
+            blob = self.layer.bottoms[1]
+            what = f"label {labels[place]:g} of {image} in blob '{blob}', the net has {self.classes} classes"
             cure = f"labels count from 0 to {self.classes - 1}"
             view = self.layer.view
             raise DataError(what, cure=cure, file=view.document.file, line=view.line, layer=self.layer.name)
 
 
-def fed_labels(net: NetSpec) -> bool:
-    """Whether any layer of a net reads class numbers straight from what is fed."""
-    fed = {value for layer in net.layers if layer.type in FED_TYPES for value in layer.outputs}
-    return any(layer.type in _PARAMS and len(layer.inputs) > 1 and layer.inputs[1] in fed for layer in net.layers)
+def has_labels(net: NetSpec) -> bool:
+    """Whether any layer of a net reads class numbers."""
+    return any(layer.type in _PARAMS and len(layer.inputs) > 1 for layer in net.layers)
 
 
 def label_rules(net: NetSpec, shapes: NetShapes) -> list[LabelRule]:
-    """The rules of all layers that read class numbers straight from what is fed."""
-    feeders = [layer for layer in net.layers if layer.type in FED_TYPES]
-    fed = {value: blob for layer in feeders for value, blob in zip(layer.outputs, layer.tops, strict=True)}
+    """The rules of all layers that read class numbers from what is fed, as it is or moved about."""
     rules = []
     for layer in net.layers:
-        if layer.type not in _PARAMS or len(layer.inputs) < 2 or layer.inputs[1] not in fed:
+        if layer.type not in _PARAMS or len(layer.inputs) < 2:
+            continue
+        source = _source(net, layer.inputs[1], shapes)
+        if source is None:
             continue
         shape = shapes.values[layer.inputs[0]]
         param = _PARAMS[layer.type]
@@ -85,5 +100,40 @@ def label_rules(net: NetSpec, shapes: NetShapes) -> list[LabelRule]:
         owner = layer.view.child("accuracy_param" if layer.type == "Accuracy" else "loss_param")
         ignored = owner.integer("ignore_label") if owner.has("ignore_label") else None
         if -len(shape) <= axis < len(shape):
-            rules.append(LabelRule(layer, fed[layer.inputs[1]], shape[axis], ignored))
+            rules.append(LabelRule(layer, source[0], shape[axis], ignored, source[1]))
     return rules
+
+
+def _source(net: NetSpec, value: str, shapes: NetShapes) -> tuple[str, tuple[Callable[[Labels], Labels], ...]] | None:
+    """The fed blob that labels come from, and what is done to it on the way; None where it is more than known here."""
+    steps: list[Callable[[Labels], Labels]] = []
+    while (layer := net.producer(value)) is not None:
+        if layer.type in FED_TYPES:
+            return layer.tops[layer.outputs.index(value)], tuple(reversed(steps))
+        if layer.type in _SHAPING:
+            steps.append(_shaped(shapes.values[value]))
+        elif layer.type == "Slice":
+            steps.append(_cut(layer, value, shapes))
+        elif layer.type == "Power" and power_params(layer).power == 1.0:
+            steps.append(_shifted(power_params(layer).inner))
+        else:
+            return None
+        value = layer.inputs[0]
+    return None
+
+
+def _cut(layer: LayerSpec, value: str, shapes: NetShapes) -> Callable[[Labels], Labels]:
+    axis = concat_axis(layer, len(shapes.values[value]))
+    before = layer.outputs[: layer.outputs.index(value)]
+    start = sum(shapes.values[each][axis] for each in before)
+    places = (slice(None),) * axis + (slice(start, start + shapes.values[value][axis]),)
+    return lambda labels: labels[places]
+
+
+def _shaped(shape: Shape) -> Callable[[Labels], Labels]:
+    return lambda labels: labels.reshape(shape)
+
+
+def _shifted(params: AffineParams) -> Callable[[Labels], Labels]:
+    scale, shift = np.float32(params.scale), np.float32(params.shift)
+    return lambda labels: labels * scale + shift

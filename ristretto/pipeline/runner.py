@@ -24,7 +24,7 @@ from ristretto.numerics.formats import Format
 from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
-from ristretto.pipeline.labels import LabelRule, fed_labels, label_rules
+from ristretto.pipeline.labels import LabelRule, has_labels, label_rules
 from ristretto.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class Runner:
         Raises:
             DataError: a label is wrong; the error names it and its image.
         """
-        if self.section.start or not fed_labels(self.net):
+        if self.section.start or not has_labels(self.net):
             return False
         key = tuple(sorted((blob, array.shape) for blob, array in batch.items()))
         if key not in self._rules:

@@ -94,6 +94,28 @@ def test_labels(here: Place, label: float) -> None:
         assert said in outcome.message
 
 
+MOVED = {
+    "Reshape": ("top: 'own' reshape_param { shape { dim: -1 dim: 1 dim: 1 } }", [0, 9, 1], 11, 11),
+    "Slice": ("top: 'other' top: 'own' slice_param { slice_point: 1 }", [[77, 0], [77, 9], [77, 1]], [77, 11], 11),
+    "Power": ("top: 'own' power_param { shift: -1 }", [1, 10, 2], 0, -1),
+}
+
+
+@pytest.mark.parametrize("kind", MOVED)
+def test_labels_that_come_through_another_layer(here: Place, kind: str) -> None:
+    """Of the other half of a slice nothing is asked."""
+    what, good, bad, said = MOVED[kind]
+    text = (here.folder / NET).read_text()
+    head, conv1, tail = text.partition('layer {\n  name: "conv1"')
+    between = f"layer {{ name: 'between' type: '{kind}' bottom: 'label' {what} }}\n"
+    (here.folder / NET).write_text(head + between + conv1 + tail.replace('bottom: "label"', 'bottom: "own"'))
+    outcome = here.test(*npz(here, label=np.array(good)), "--iterations", "all")
+    assert outcome.status == 0, outcome.err
+    outcome = here.test(*npz(here, label=np.array([*good[:2], bad])), "--iterations", "all")
+    assert outcome.status == 2
+    assert f"label {said} of image 2 of batch 0 in blob 'own', the net has 10 classes" in outcome.message
+
+
 def test_labels_of_workers(here: Place) -> None:
     environment = lmdb.open(str(here.folder / "digits_data" / "test_lmdb"))
     with environment.begin(write=True) as transaction:
