@@ -215,7 +215,7 @@ def run(
         options: the net. With ``inputs`` the net takes the shapes of the arrays given; without, it reads its own data.
         blobs: the blobs to return; None for the net's output blobs, ("all",) for every blob.
         batch: number of the batch to read from the net's own data, from 0.
-        listener: hears of weights that are not numbers.
+        listener: hears of weights that are not numbers, and of sums that an accumulator cannot hold.
 
     Returns:
         what each blob holds after the forward pass: float32, or float64 if that is the arithmetic.
@@ -230,8 +230,12 @@ def run(
     net, _ = runnable(net, [net.finals[blob] for blob in wanted])
     feeds = one_batch(net, options, batch)
     with on_device(options.gpu):
-        runner = Runner(net, weights, [net.finals[blob] for blob in wanted], (), simulation, options.threads)
+        asked = [net.finals[blob] for blob in wanted]
+        counts = options.arithmetic is Arithmetic.INTEGER
+        runner = Runner(net, weights, asked, (), simulation, options.threads, diagnose=counts)
         values, _ = runner.run(feeds)
+    for warning in overflow_warnings(tuple(totals.report(layer) for layer, totals in runner.integer.items())):
+        listener(Warned(warning))
     return {blob: values[net.finals[blob]] for blob in wanted}
 
 

@@ -80,6 +80,13 @@ def test_overflows_are_counted_and_warned_of(capsys: Capture, quantized: Path, o
     assert (outcome.out == score(capsys, quantized).out) == (overflow == "report")
 
 
+def test_run_warns_of_overflows(capsys: Capture, quantized: Path, tmp_path: Path) -> None:
+    weights = ("--weights", LENET / "digits_lenet.caffemodel", "--data-root", MODELS, "--outputs", tmp_path / "o.npz")
+    flags = ("--model", quantized, *weights, "--arithmetic", "integer", "--accumulator_bits")
+    assert "sums in" in ristretto(capsys, "run", *flags, 10, "--overflow", "report").err
+    assert ristretto(capsys, "run", *flags, 32).err == ""
+
+
 def test_a_float_net_has_no_table(capsys: Capture, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     outcome = score(capsys, LENET / "train_val.prototxt", "--arithmetic", "integer", "--report", report)
