@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import ristretto.caffe.catalogue  # noqa: F401  (registers the shape rules)
 from ristretto.caffe.catalogue.registry import LayerShapes, known_types, layer_shapes, nearest_type
-from ristretto.caffe.limits import check_shape, spelled
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
+from ristretto.caffe.shape_limits import check_shape, spelled
 from ristretto.errors import NetError
 
 FED_TYPES = frozenset(

@@ -15,7 +15,7 @@ import click
 
 from ristretto.cli.gflags import GlogFlags
 from ristretto.cli.options import OutputPath, WeightsType
-from ristretto.cli.output import output_of
+from ristretto.cli.output_flags import output_of
 from ristretto.errors import RistrettoError
 
 PLACED = {"report": "report.json", "model_quantized": "quantized.prototxt"}

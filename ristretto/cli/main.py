@@ -13,7 +13,8 @@ from typing import IO
 import click
 
 from ristretto.cli.gflags import gflags_to_click, switches_to_click, take_glog_flags
-from ristretto.cli.output import is_coloured, output_of, output_options, with_shared_flags
+from ristretto.cli.output import is_coloured
+from ristretto.cli.output_flags import output_of, output_options, with_shared_flags
 from ristretto.cli.signals import Terminated, hear_signals
 from ristretto.errors import RistrettoError
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ristretto.caffe.edit import Edits
-from ristretto.caffe.limits import LAYERS, PROTOTXT_MB, limit, read_at_most, spelled
+from ristretto.caffe.limits import LAYERS, PROTOTXT_MB, limit, read_at_most
 from ristretto.caffe.net import build_net, read_prototxt
+from ristretto.caffe.shape_limits import spelled
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.textproto import parse
 from ristretto.errors import LONGEST, NetError, RistrettoError, UsageError, one_line

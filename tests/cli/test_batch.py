@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from ristretto.cli.batch import _check_quantize
 from ristretto.cli.jobs_file import JobsFile, read_jobs
 from ristretto.cli.jobs_flags import LONGEST_NAME
-from ristretto.cli.output import with_shared_flags
+from ristretto.cli.output_flags import with_shared_flags
 from ristretto.cli.quantize import quantize
 from ristretto.cli.test import test as score_command
 from ristretto.errors import UsageError

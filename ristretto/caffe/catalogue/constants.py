@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
-from ristretto.caffe.limits import spelled
 from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.caffe.shape_limits import spelled
 from ristretto.caffe.view import View
 
 _LEGACY_SIDES = ("num", "channels", "height", "width")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.axes import canonical_axis, require_equal_shapes
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
-from ristretto.caffe.limits import check_constant
 from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.caffe.shape_limits import check_constant
 from ristretto.caffe.view import View
 
 DEPTHWISE_TYPES = frozenset({"ConvolutionDepthwise", "DepthwiseConvolution"})

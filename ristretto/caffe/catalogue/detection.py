@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.catalogue.axes import require_rank
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
-from ristretto.caffe.limits import check_constant, check_shape
 from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.caffe.shape_limits import check_constant, check_shape
 from ristretto.caffe.view import View
 
 MOST_RATIOS, MOST_CLASSES = 1000, 1_000_000

@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from ristretto.caffe.catalogue.resizing import interp_params, upsample_scale
-from ristretto.caffe.limits import check_constant
+from ristretto.caffe.shape_limits import check_constant
 from ristretto.graph.registry import LayerContext, emits
 
 
