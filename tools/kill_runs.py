@@ -396,6 +396,8 @@ def main(words: Sequence[str] | None = None, tell: Callable[[str], object] = pri
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", choices=list(JOBS), help="may be repeated")
     asked = parser.parse_args(words)
+    # A shell's background jobs ignore SIGINT, and what they start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names = asked.only or [name for name in JOBS if name != "finetune" or importlib.util.find_spec("torch")]
     wrong = 0
     with _folder() as place:

@@ -32,13 +32,13 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     Raises:
         UsageError: one cannot be written, two are the same file, or one is an input.
     """
-    read = {target_of(path): path for path in inputs}
-    written: set[Path] = set()
+    read = {os.path.realpath(path) for path in inputs}
+    written: set[str] = set()
     for path in outputs:
         check_writable(path)
         if is_device(path):
             continue
-        target = target_of(path)
+        target = os.path.realpath(path)  # however it is spelled
         if target in read:
             raise UsageError("this file is an input too: it would be lost", file=str(path), cure="write elsewhere")
         if target in written:

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ristretto.errors import UsageError
-
-_MOST_LINKS = 100_000
-"""More than any file of weights or data has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,47 +67,3 @@ def check_named(path: Path, what: str, file: Path, confined: Confined | None) ->
     """
     if confined is not None and not confined.holds_all(path):
         raise UsageError(f"{what} '{path}' lies elsewhere", file=str(file), cure=confined.cure)
-
-
-def check_links(file: Any, h5py: Any, path: Path, confined: Confined | None) -> None:
-    """Refuse an open HDF5 file that takes something from another file that lies elsewhere.
-
-    Args:
-        file: the open file, an ``h5py.File``.
-        h5py: the package.
-        path: the file's path.
-        confined: the folders; None allows all.
-
-    Raises:
-        UsageError: a link, or the storage of a dataset, leads out of the folders.
-    """
-    if confined is None:
-        return
-    seen: set[int] = set()
-    waiting, count = [file], 0
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            count += 1
-            if count > _MOST_LINKS:
-                raise UsageError(f"the file has more than {_MOST_LINKS} links", file=str(path), cure="is it damaged?")
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                check_named(path.parent / link.filename, f"the link '{name}' to", path, confined)
-            item = group.get(name) if isinstance(link, h5py.HardLink) else None
-            if isinstance(item, h5py.Dataset):
-                for other in _files_of(item):
-                    check_named(path.parent / other, f"the storage of '{name}' in", path, confined)
-            elif isinstance(item, h5py.Group):
-                address = h5py.h5o.get_info(item.id).addr
-                if address not in seen:
-                    seen.add(address)
-                    waiting.append(item)
-
-
-def _files_of(dataset: Any) -> list[str]:
-    """Other files that a dataset's values lie in."""
-    names = [name for name, _, _ in dataset.external or ()]
-    if dataset.is_virtual:
-        names += [source.file_name for source in dataset.virtual_sources()]
-    return [name for name in names if name != "."]

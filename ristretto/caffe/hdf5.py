@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ristretto.caffe.confined import Confined, check_links
+from ristretto.caffe.confined import Confined
 from ristretto.caffe.limits import ARRAYS_MB, limit, to_raise
 from ristretto.errors import UsageError
 
@@ -33,10 +33,13 @@ _SECONDS, _BYTES_A_SECOND = 60, 10 << 20
 _NO_CRASH = (0, 1, 2)
 """Statuses with which Python itself ends: h5py cannot be imported there, or the script is in an archive."""
 
+_MOST_LINKS = 100_000
+"""More than any file of weights or data has."""
+
 _TRIAL = Path(__file__).with_name("hdf5_trial.py")
 
-_tried: dict[Path, tuple[int, int]] = {}
-"""Files that were come through, as they were then: their size, and the time of their last change."""
+_tried: dict[tuple[Path, bool], tuple[int, int]] = {}
+"""Files that were come through, and whether with those that they lead to, as they were then: size and last change."""
 
 
 def import_h5py(file: str) -> Any:
@@ -59,29 +62,82 @@ def open_hdf5(path: Path, confined: Confined | None = None) -> Iterator[Any]:
 
     Args:
         path: the file.
-        confined: the folders that its links must not leave; None allows all.
+        confined: not None if the file is somebody else's, and has to hold all that it gives; see ``check_alone``.
 
     Raises:
         OSError: it is no such file, or one that crashes the library. Reading it raises any of ``HDF5_ERRORS``.
-        UsageError: h5py is not installed, or a link leads elsewhere.
+        UsageError: h5py is not installed, or the file leads to others and must not.
     """
     h5py = import_h5py(str(path))
-    try_hdf5([path])
+    try_hdf5([path], confined)
     with h5py.File(path, "r") as file:
-        check_links(file, h5py, path, confined)
+        if confined is not None:
+            check_alone(file, h5py, path)
         yield file
 
 
-def try_hdf5(paths: Sequence[Path]) -> None:
+def check_alone(file: Any, h5py: Any, path: Path) -> None:
+    """Refuse an open HDF5 file that takes anything from another file, wherever that lies.
+
+    libhdf5 looks for the names in a file in several places, the current folder among them, and what they lead to may
+    lead on: only a file without such names is known to stay where it is.
+
+    Args:
+        file: the open file, an ``h5py.File``.
+        h5py: the package.
+        path: the file's path.
+
+    Raises:
+        UsageError: there is a link to another file, or a dataset is stored in one.
+    """
+    cure = "save it as one file, or leave --untrusted out if you trust it"
+    seen: set[int] = set()
+    waiting, count = [file], 0
+    while waiting:
+        group = waiting.pop()
+        for name in group:
+            count += 1
+            if count > _MOST_LINKS:
+                raise UsageError(f"the file has more than {_MOST_LINKS} links", file=str(path), cure="is it damaged?")
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise UsageError(f"'{name}' is a link to another file, '{link.filename}'", file=str(path), cure=cure)
+            if not isinstance(link, h5py.HardLink):
+                continue
+            item = group.get(name)
+            if isinstance(item, h5py.Dataset):
+                for other in _files_of(item):
+                    raise UsageError(f"'{name}' is stored in another file, '{other}'", file=str(path), cure=cure)
+            elif isinstance(item, h5py.Group):
+                address = h5py.h5o.get_info(item.id).addr
+                if address not in seen:
+                    seen.add(address)
+                    waiting.append(item)
+
+
+def _files_of(dataset: Any) -> list[str]:
+    """Other files that a dataset's values lie in."""
+    names = [name for name, _, _ in dataset.external or ()]
+    if dataset.is_virtual:
+        names += [source.file_name for source in dataset.virtual_sources()]
+    return [name for name in names if name != "."]
+
+
+def try_hdf5(paths: Sequence[Path], confined: Confined | None = None) -> None:
     """Let another process read files, unless that was done before.
+
+    Args:
+        paths: the files.
+        confined: not None to leave alone what lies in other files.
 
     Raises:
         OSError: the process crashed at a file, or took too long.
     """
-    new = [path for path in paths if path.is_file() and _tried.get(path.absolute()) != _state(path)]
+    alone = confined is not None
+    new = [path for path in paths if path.is_file() and _tried.get((path.absolute(), alone)) != _state(path)]
     if not new:
         return
-    asked = json.dumps({"paths": [str(path) for path in new], "bytes": limit(ARRAYS_MB) << 20})
+    asked = json.dumps({"paths": [str(path) for path in new], "bytes": limit(ARRAYS_MB) << 20, "alone": alone})
     seconds = _SECONDS + sum(path.stat().st_size for path in new) // _BYTES_A_SECOND
     packages = {Path(str(module.__file__)).parents[1] for module in (import_h5py(str(new[0])), np)}
     command = [sys.executable, "-I", str(_TRIAL), *map(str, packages)]
@@ -95,7 +151,7 @@ def try_hdf5(paths: Sequence[Path]) -> None:
     if crashed and come_through < len(new):
         message = f"'{new[come_through]}' crashes or holds up the library that reads it"
         raise OSError(message)
-    _tried.update((path.absolute(), _state(path)) for path in new)
+    _tried.update(((path.absolute(), alone), _state(path)) for path in new)
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """Reads HDF5 files as the readers do and forgets them, to see whether libhdf5 survives it. Run as a script by itself.
 
-The arguments are folders of packages; stdin holds ``{"paths": [...], "bytes": N}``, N being what may be read of a file
-at most. A line on stdout follows every file that was come through, whether it can be read or not.
+The arguments are folders of packages; stdin holds ``{"paths": [...], "bytes": N, "alone": true}``, N being what may be
+read of a file at most, and ``alone`` whether what lies in other files is left alone. A line on stdout follows every
+file that was come through, whether it can be read or not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _MOST_ITEMS = 100_000
 _NUMBERS = "fiub"
 
 
-def try_out(file: Any, h5py: Any, most: int) -> None:
+def try_out(file: Any, h5py: Any, most: int, alone: bool) -> None:
     """Look at all that is in an open file, and read what is stored in pieces or is no plain array of numbers.
 
     An array in one piece is read by one call to the system, so its first value says enough.
@@ -36,7 +37,7 @@ def try_out(file: Any, h5py: Any, most: int) -> None:
                 if address not in seen:
                     seen.add(address)
                     waiting.append(item)
-            elif isinstance(item, h5py.Dataset):
+            elif isinstance(item, h5py.Dataset) and not (alone and (item.external or item.is_virtual)):
                 left = _try_dataset(item, left)
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     for path in asked["paths"]:
         try:
             with h5py.File(path, "r") as file:
-                try_out(file, h5py, asked["bytes"])
+                try_out(file, h5py, asked["bytes"], asked["alone"])
         except Exception:
             pass
         sys.stdout.write("\n")

@@ -113,7 +113,8 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
     options = FinetuneOptions(**flags)
     if plot is not None and plot.suffix.lower() != ".svg":
         raise UsageError("a plot is written as SVG", file=str(plot), cure="name a file that ends in .svg")
-    check_outputs([path for path in (report, plot, options.output) if path], [options.solver, *options.weights])
+    read = [options.solver, *options.weights, *filter(None, [options.snapshot])]
+    check_outputs([path for path in (report, plot, options.output) if path], read)
     with job_console() as console, _signals() as asked:
 
         def hear(event: TrainingEvent) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import time
 from threading import Thread
 
@@ -11,13 +12,13 @@ SECONDS_TO_TIDY_UP = 5
 
 
 def _watch() -> None:
-    """Wait for the end of stdin, whose other end is the batch's, and take it for Ctrl-C."""
+    """Wait for the end of stdin, whose other end is the batch's, and take it for SIGTERM."""
     # Not sys.stdin: its lock, held by a thread that waits, stops the interpreter from ending.
     while os.read(0, 4096):
         pass
-    _thread.interrupt_main()
+    _thread.interrupt_main(signal.SIGTERM)
     time.sleep(SECONDS_TO_TIDY_UP)
-    os._exit(130)
+    os._exit(128 + signal.SIGTERM)
 
 
 def main() -> None:

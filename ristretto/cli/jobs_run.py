@@ -176,7 +176,7 @@ class Batch:
             with self._lock:
                 if self._stopped:
                     return -signal.SIGINT, "not run"
-                # Ctrl-C reaches this process alone, which passes it on; the pipe ends with this process.
+                # Ctrl-C reaches this process alone, which ends its jobs; the pipe ends with this process.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "ristretto.cli.job_child", *words],
                     cwd=self.root,
@@ -199,13 +199,13 @@ class Batch:
         return status, said.removeprefix("ristretto: ") or f"its log is {log}"
 
     def _stop(self) -> None:
-        """Interrupt what runs, and kill what does not end."""
+        """End what runs, and kill what does not end."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
         try:
             for process in running:
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # not SIGINT: a shell's background jobs ignore it
             deadline = time.monotonic() + 10
             while any(process.poll() is None for process in running) and time.monotonic() < deadline:
                 time.sleep(0.05)

@@ -50,7 +50,7 @@ class Hdf5Source(DataSource):
     def _try(self) -> None:
         """Try all files at once."""
         try:
-            try_hdf5(self._files)
+            try_hdf5(self._files, self._resolver.confined)
         except OSError as error:
             raise self._resolver.error(f"cannot read an HDF5 file: {error}", "save it again") from error
 

@@ -323,9 +323,17 @@ def test_a_dry_run_prints_commands_that_run(capsys: pytest.CaptureFixture[str], 
     assert (tmp_path / "out" / "float" / "report.json").exists()
 
 
-def begun(path: Path, out: Path) -> subprocess.Popen[bytes]:
+IN_BACKGROUND = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Starts a program as a script's ``&`` does."""
+
+
+def begun(path: Path, out: Path, background: bool = False) -> subprocess.Popen[bytes]:
     """A batch whose first job is done and whose second one runs."""
     words = [sys.executable, "-m", "ristretto", "batch", str(path), "--output", str(out)]
+    if background:
+        words = [sys.executable, "-c", IN_BACKGROUND, *words]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert process.stderr is not None
     for line in process.stderr:
@@ -343,20 +351,22 @@ def ended(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("how", "background", "status"),
+    [(signal.SIGKILL, False, -9), (signal.SIGINT, False, 130), (signal.SIGTERM, True, 143)],
+)
 def test_a_batch_that_was_stopped_goes_on(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, how: signal.Signals
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, how: signal.Signals, background: bool, status: int
 ) -> None:
     path = jobs_yaml(tmp_path, f"  - {{name: first, {FIXED}}}\n  - {{name: second, iterations: 10, {FIXED}}}\n")
-    process = begun(path, tmp_path / "out")
+    process = begun(path, tmp_path / "out", background)
     started = [
         int(pid.name)
         for pid in Path("/proc").iterdir()
         if pid.name.isdigit() and str(tmp_path / "out" / "second").encode() in _words_of(pid)
     ]
     process.send_signal(how)
-    status = process.wait(timeout=30)
-    assert status == (-9 if how == signal.SIGKILL else 130)
+    assert process.wait(timeout=30) == status
     for _ in range(200):
         if all(map(ended, started)):
             break

@@ -197,6 +197,27 @@ def test_results_never_go_over_inputs_or_each_other(capsys: Capture, tmp_path: P
     assert not other.exists()
 
 
+def test_results_never_go_over_inputs_however_they_are_spelled(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.prototxt").write_bytes(PROTOTXT.read_bytes())
+    (tmp_path / "w.caffemodel").write_bytes(WEIGHTS.read_bytes())
+    (tmp_path / "real").mkdir()
+    (tmp_path / "folder").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    net = ("--model", "net.prototxt", "--weights", "w.caffemodel")
+    lost, both = "this file is an input too: it would be lost", "two results would go into this one file"
+    for output in ("net.prototxt", tmp_path / "net.prototxt", "real/../net.prototxt", "./w.caffemodel"):
+        assert lost in mistake(capsys, "quantize", *net, *MODE, "--model_quantized", output)
+        assert lost in mistake(capsys, "test", *net, "--report", output)
+    for output in (tmp_path / "q", "real/../q"):
+        assert both in mistake(capsys, "quantize", *net, *MODE, "--model_quantized", "q", "--report", output)
+    outputs = ("--model_quantized", "real/q", "--report", "folder/q")
+    assert both in mistake(capsys, "quantize", *net, *MODE, *outputs)
+    assert (tmp_path / "net.prototxt").read_bytes() == PROTOTXT.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "net.prototxt", "real", "w.caffemodel"]
+
+
 def test_labels_that_no_class_has(capsys: Capture, tmp_path: Path) -> None:
     inputs = tmp_path / "x.npz"
     np.savez(inputs, data=np.zeros((3, 1, 16, 16)), label=np.array([0, 9, 10]))

@@ -122,19 +122,42 @@ layer { name: "l" type: "InfogainLoss" bottom: "x" bottom: "y" top: "l" infogain
     assert (outcome.status, "the infogain matrix '/etc/x' lies elsewhere" in outcome.message) == (2, True)
 
 
-def test_links_in_hdf5(call: Call, tmp_path: Path) -> None:
+def outside_of_hdf5(how: str, place: Path) -> Callable[[Any, Any], object]:
+    """Puts something of another file into a group, as data of its own."""
     h5py = pytest.importorskip("h5py")
-    Path("project").mkdir()
-    with h5py.File("outside.h5", "w") as file:
-        file["data/ip/0"] = np.ones((1, 4), np.float32)
-        file["rows"] = np.ones((3, 4), np.float32)
-    with h5py.File("project/w.caffemodel.h5", "w") as file:
-        file.create_group("data/deep")
-        file["data/deep/ip"] = h5py.ExternalLink("../outside.h5", "/data/ip")
-    with h5py.File("project/rows.h5", "w") as file:
+
+    def link(group: Any, name: str) -> None:
+        group[name] = h5py.ExternalLink("outside.h5" if how == "link" else str(place / "outside.h5"), "/rows")
+
+    def storage(group: Any, name: str) -> None:
+        group.create_dataset(name, shape=(3, 4), dtype="f4", external=[("rows.bin", 0, 48)])
+
+    def view(group: Any, name: str) -> None:
         layout = h5py.VirtualLayout((3, 4), np.float32)
-        layout[:] = h5py.VirtualSource(str(tmp_path / "outside.h5"), "rows", (3, 4))
-        file.create_virtual_dataset("x", layout)
+        layout[:] = h5py.VirtualSource("outside.h5", "rows", (3, 4))
+        group.create_virtual_dataset(name, layout)
+
+    def soft(group: Any, name: str) -> None:
+        group["aside"] = h5py.ExternalLink("outside.h5", "/")
+        group[name] = h5py.SoftLink(f"{group.name}/aside/rows")
+
+    return {"link": link, "absolute link": link, "storage": storage, "view": view, "soft link": soft}[how]
+
+
+@pytest.mark.parametrize("how", ["link", "absolute link", "storage", "view", "soft link"])
+def test_hdf5_files_that_lead_to_others(call: Call, tmp_path: Path, how: str) -> None:
+    """libhdf5 looks for relative names in the current folder too, and in that of the first file."""
+    h5py = pytest.importorskip("h5py")
+    put = outside_of_hdf5(how, tmp_path)
+    Path("project").mkdir()
+    rows = np.arange(12, dtype=np.float32).reshape(3, 4)
+    rows.tofile("rows.bin")
+    with h5py.File("outside.h5", "w") as file:
+        file["rows"] = rows
+    with h5py.File("project/w.caffemodel.h5", "w") as file:
+        put(file.create_group("data/ip"), "0")
+    with h5py.File("project/rows.h5", "w") as file:
+        put(file, "x")
     Path("project/list.txt").write_text("project/rows.h5\n")
     Path("project/net.prototxt").write_text(
         """layer { name: "x" type: "HDF5Data" top: "x" hdf5_data_param { source: "project/list.txt" batch_size: 1 } }
@@ -143,9 +166,18 @@ layer { name: "s" type: "Reduction" bottom: "x" top: "s" }"""
     words = ("test", "--model", "project/net.prototxt", "--iterations", 1)
     assert call(*words).status == 0
     outcome = call(*words, "--untrusted")
-    assert (outcome.status, "the storage of 'x' in" in outcome.message) == (2, True)
-    outcome = call(*words, "--weights", "project/w.caffemodel.h5", "--untrusted")
-    assert (outcome.status, "the link 'ip' to" in outcome.message) == (2, True)
+    assert (outcome.status, "another file, '" in outcome.message) == (2, True), outcome.err
+    Path("project/ip.prototxt").write_text(
+        """input: "x" input_shape { dim: 1 dim: 4 }
+layer { name: "ip" type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 3 bias_term: false } }"""
+    )
+    np.savez("in.npz", x=np.ones((1, 4), np.float32))
+    words = ("--model", "project/ip.prototxt", "--weights", "project/w.caffemodel.h5", "--inputs", "in.npz")
+    assert call("run", *words, "--outputs", "o.npz").status == 0
+    assert np.array_equal(np.load("o.npz")["y"], [[6, 22, 38]])
+    outcome = call("run", *words, "--outputs", "o2.npz", "--untrusted")
+    assert (outcome.status, "another file, '" in outcome.message) == (2, True), outcome.err
+    assert not Path("o2.npz").exists()
 
 
 @needs_torch

@@ -138,5 +138,8 @@ def test_an_interrupt_ends_a_process_at_once() -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert errors.rstrip().endswith(b"KeyboardInterrupt")
