@@ -22,6 +22,7 @@ from ristretto.caffe.wire import (
     signed64,
     varint,
 )
+from ristretto.inputs import open_input
 
 _LEGACY = {1: 0, 2: 1, 3: 2, 4: 3}
 _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
@@ -75,7 +76,7 @@ def read_blob_file(path: Path) -> NDArray[np.float32]:
         OSError: the file cannot be read.
         ValueError: it holds no BlobProto (``WireError``), or nothing at all.
     """
-    with path.open("rb") as file:
+    with open_input(path) as file:
         data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return parse_blob(data, 0, len(data))
 

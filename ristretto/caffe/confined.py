@@ -42,7 +42,7 @@ class Confined:
         return any(real.is_relative_to(folder) for folder in self.folders)
 
     def holds_all(self, path: Path) -> bool:
-        """The same for a file, or for a folder and the files in it, which may be links."""
+        """The same for a file, or for a database: a folder and the files in it, which may be links."""
         if not self.holds(path):
             return False
         return not path.is_dir() or all(map(self.holds, path.iterdir()))
@@ -65,5 +65,5 @@ def check_named(path: Path, what: str, file: Path, confined: Confined | None) ->
     Raises:
         UsageError: it lies elsewhere.
     """
-    if confined is not None and not confined.holds_all(path):
+    if confined is not None and not confined.holds(path):
         raise UsageError(f"{what} '{path}' lies elsewhere", file=str(file), cure=confined.cure)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ristretto.caffe.confined import Confined
 from ristretto.caffe.limits import ARRAYS_MB, limit, to_raise
 from ristretto.errors import UsageError
+from ristretto.inputs import open_input
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
@@ -69,6 +70,8 @@ def open_hdf5(path: Path, confined: Confined | None = None) -> Iterator[Any]:
         UsageError: h5py is not installed, or the file leads to others and must not.
     """
     h5py = import_h5py(str(path))
+    with open_input(path):  # the library would wait for a pipe
+        pass
     try_hdf5([path], confined)
     with h5py.File(path, "r") as file:
         if confined is not None:

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from ristretto.errors import NetError, UsageError
+from ristretto.inputs import open_input
 from ristretto.memory import memory_bytes
 
 PROTOTXT_MB, JSON_MB, YAML_MB = "PROTOTXT_MB", "JSON_MB", "YAML_MB"
@@ -72,7 +73,7 @@ def read_at_most(path: Path, name: str, what: str) -> bytes:
         UsageError: it is larger; no more than the limit was read.
     """
     most = limit(name) << 20
-    with path.open("rb") as file:
+    with open_input(path, piped=True) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise UsageError(f"this {what} is larger than {limit(name)} MB", file=str(path), cure=to_raise(name))

@@ -18,6 +18,7 @@ from ristretto.caffe.hdf5 import HDF5_ERRORS, HDF5_MAGIC, ArrayReader, import_h5
 from ristretto.caffe.weights import LayerWeights
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed, varint
 from ristretto.errors import UsageError, WeightsError
+from ristretto.inputs import open_input
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
 
@@ -47,7 +48,7 @@ def read_solver_state(path: Path) -> SolverState:
         WeightsError: it is damaged, or no such file.
     """
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             start = file.read(len(HDF5_MAGIC))
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if start else memoryview(b"")
     except OSError as error:

@@ -18,6 +18,7 @@ from ristretto.caffe.hdf5 import HDF5_MAGIC
 from ristretto.caffe.weights_hdf5 import read_hdf5_layers
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed
 from ristretto.errors import UsageError, WeightsError
+from ristretto.inputs import open_input
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def read_weights(paths: Sequence[Path] | str, *, untrusted: bool = False) -> Wei
 
 def _read(path: Path, untrusted: bool = False) -> list[LayerWeights]:
     try:
-        with path.open("rb") as file:
+        with open_input(path, piped=True) as file:
             start = file.read(1024)
             if not start:
                 raise WeightsError("the weights file is empty", file=str(path))

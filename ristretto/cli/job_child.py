@@ -27,7 +27,3 @@ def main() -> None:
 
     Thread(target=_watch, daemon=True).start()
     entry()
-
-
-if __name__ == "__main__":
-    main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -12,7 +12,7 @@ from typing import Any
 import click
 import yaml
 
-from ristretto.cli.jobs_flags import Job, Mistake, Value, check_apart, labels, made_job, nearest, parameters_of
+from ristretto.cli.jobs_flags import PAIRS, Job, Mistake, Value, check_apart, labels, made_job, nearest, parameters_of
 from ristretto.errors import UsageError
 from ristretto.pipeline.files import read_yaml_text
 from ristretto.pipeline.untrusted import Bounds
@@ -114,8 +114,9 @@ class _Reader:
         if not root.is_dir():
             raise Mistake(f"root: there is no folder {root}", top["root"][1])
         if self.bounds is not None:
+            if "root" in top:
+                self._check_paths([root], top["root"][1])
             self.bounds = replace(self.bounds, root=root)
-            self.bounds.check_paths([root])
         defaults = self.defaults(*top["defaults"]) if "defaults" in top else None
         if "jobs" not in top or not isinstance(top["jobs"][0], yaml.SequenceNode) or not top["jobs"][0].value:
             raise Mistake("there are no jobs", cure="list them under jobs:")
@@ -173,7 +174,7 @@ class _Reader:
         for combination in product(*entry.matrix.values()):
             chosen = dict(zip(names, combination, strict=True))
             parts = [stem, *(f"{key}-{words[key][value]}" for key, value in chosen.items())]
-            yield made_job(
+            job = made_job(
                 parts,
                 entry.command,
                 command,
@@ -182,13 +183,23 @@ class _Reader:
                 entry.line,
                 partial(self._check, entry.command),
             )
+            self._check_paths([*job.inputs, *job.outputs], entry.line)
+            yield job
 
     def _own_flags(self, line: int) -> dict[str, Value]:
         return {} if self.bounds is None else {"untrusted": Value(("true",), line)}
 
+    def _check_paths(self, paths: Iterable[Path], line: int) -> None:
+        if self.bounds is not None:
+            try:
+                self.bounds.check_paths(paths)
+            except UsageError as error:
+                raise Mistake(error.what, line, error.cure) from error
+
     def _check(self, command: str, flags: Mapping[str, Any]) -> None:
         if self.bounds is not None:
-            self.bounds.check_flags(flags)
+            pairs = [Path(side) for text in flags.get(PAIRS, ()) for side in text.split("=", 1)]
+            self.bounds.check_flags({**flags, PAIRS: pairs})
         check = self.checks.get(command)
         if check is not None:
             check(flags)

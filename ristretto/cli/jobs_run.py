@@ -6,7 +6,6 @@ import json
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,9 +18,12 @@ from typing import Any
 from ristretto.atomic import atomic_write_text
 from ristretto.cli.jobs_flags import Job
 from ristretto.errors import RistrettoError
+from ristretto.interpreter import python_command
 from ristretto.version import VERSION
 
 STATE, RESUME = "job.json", "--resume"
+
+_CHILD = "from ristretto.cli.job_child import main; main()"
 
 EXIT_MISTAKE, EXIT_MARGIN_MISSED = 2, 3
 
@@ -178,7 +180,7 @@ class Batch:
                     return -signal.SIGINT, "not run"
                 # Ctrl-C reaches this process alone, which ends its jobs; the pipe ends with this process.
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "ristretto.cli.job_child", *words],
+                    [*python_command(_CHILD), *words],
                     cwd=self.root,
                     stdin=subprocess.PIPE,
                     stdout=errors,

@@ -23,6 +23,7 @@ __all__ = ["cli", "entry", "gflags_to_click", "main"]
 EXIT_MISTAKE = 2
 EXIT_FAULT = 1
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141  # as what SIGPIPE ends: nobody reads on
 
 _OF_THE_SYSTEM = {
     getattr(errno, name)
@@ -162,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     debug = "--debug" in given
+    streams = sys.stdout, sys.stderr
     try:
         status = cli.main(
             args=["--debug"] * debug + [word for word in given if word != "--debug"],
@@ -187,8 +189,12 @@ def _run(given: list[str]) -> int:
         return stop.status
     except MemoryError:
         return _mistake("there is not enough memory for this: make the batch or the files smaller", debug)
-    except BrokenPipeError:
-        return EXIT_FAULT
+    except SystemExit:
+        if sys.stdout is streams[0]:
+            raise
+        # What click makes of a pipe that nobody reads: other streams, and an exit as if the fault were ours.
+        sys.stdout, sys.stderr = streams
+        return EXIT_UNREAD
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM:
             return _fault(error, debug)
@@ -212,14 +218,16 @@ def _fault(error: Exception, debug: bool) -> int:
     return EXIT_FAULT
 
 
-def _is_broken(stream: IO[str] | None) -> bool:
-    """Whether a stream does not get rid of what was written to it."""
+def _flushed(stream: IO[str] | None) -> int:
+    """The exit status for a stream: 0 if it got rid of what was written to it."""
     try:
         if stream is not None:
             stream.flush()
+    except BrokenPipeError:
+        return EXIT_UNREAD
     except OSError:
-        return True
-    return False
+        return EXIT_MISTAKE
+    return 0
 
 
 def _one_line(error: click.ClickException) -> str:
@@ -262,7 +270,7 @@ def entry() -> None:
     hear_signals()
     status = main()
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-        if _is_broken(stream):  # Python would try it once more, and say so
+        if left := _flushed(stream):  # Python would try it once more, and say so
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-            status = status or EXIT_MISTAKE
+            status = status or left
     sys.exit(status)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from ristretto.bounds import MOST_BATCHES, WHOLE
+
 if TYPE_CHECKING:
     AnyType = click.ParamType[Any]
 else:
@@ -26,8 +28,9 @@ class OutputPath(click.Path):
 OUTPUT_PATH = OutputPath(path_type=Path)
 
 
-MOST_BATCHES = 100_000_000
-"""Batches of a score: more would not be done in a lifetime."""
+def whole(name: str) -> click.IntRange:
+    """The type of an option that is a whole number, by its name in Python."""
+    return click.IntRange(*WHOLE[name])
 
 
 class IterationsType(AnyType):
@@ -124,16 +127,14 @@ inputs = click.option(
 )
 data_root = click.option("--data-root", type=PATH, metavar="DIR", help="Where relative sources are looked for.")
 seed = click.option("--seed", type=int, default=0, show_default=True, help="Of crops, mirrors and stochastic rounding.")
-threads = click.option(
-    "--threads", type=click.IntRange(0, 1024), default=0, help="Threads per run.  [default: one per core]"
-)
+threads = click.option("--threads", type=whole("threads"), default=0, help="Threads per run.  [default: one per core]")
 gpu = click.option(
     "--gpu", default="", metavar="ID", help="Run on this CUDA device, if onnxruntime has CUDA.  [default: the CPU]"
 )
 workers = together(
     click.option(
         "--workers",
-        type=click.IntRange(0, 1024),
+        type=whole("workers"),
         default=1,
         show_default=True,
         metavar="N",

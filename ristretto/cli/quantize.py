@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ristretto.bounds import PARTS
 from ristretto.cli.options import (
     DIALECTS,
-    MOST_BATCHES,
     OUTPUT_PATH,
     PATH,
     AnyType,
@@ -30,6 +30,7 @@ from ristretto.cli.options import (
     threads,
     untrusted,
     weights,
+    whole,
     workers,
 )
 from ristretto.cli.sections import SectionCommand, section
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from ristretto.pipeline.options import QuantizeOptions
 
 EXIT_MARGIN_MISSED = 3
-
-_bw = click.IntRange(1, 32)
 
 
 class BiasType(AnyType):
@@ -102,9 +101,15 @@ class BiasType(AnyType):
 )
 @section(
     "Widths",
-    click.option("--bw_conv_params", type=_bw, help="Width of the weights of CONV layers; not searched then."),
-    click.option("--bw_fc_params", type=_bw, help="Width of the weights of FC layers; not searched then."),
-    click.option("--bw_activations", type=_bw, help="Width of layer inputs and outputs; not searched then."),
+    click.option(
+        "--bw_conv_params", type=whole("bw_conv_params"), help="Width of the weights of CONV layers; not searched then."
+    ),
+    click.option(
+        "--bw_fc_params", type=whole("bw_fc_params"), help="Width of the weights of FC layers; not searched then."
+    ),
+    click.option(
+        "--bw_activations", type=whole("bw_activations"), help="Width of layer inputs and outputs; not searched then."
+    ),
     click.option(
         "--ladder", type=ListType(numbers=True), metavar="N,N", help="Widths to search.  [default: 16,8,4,2,1]"
     ),
@@ -118,8 +123,16 @@ class BiasType(AnyType):
         show_default=True,
         help="ladder finds one width for each group, as the original; mixed one for every layer.",
     ),
-    click.option("--min_bits", type=_bw, default=2, show_default=True, help="The narrowest width of a layer."),
-    click.option("--max_bits", type=_bw, default=8, show_default=True, help="The widest; what is not searched has it."),
+    click.option(
+        "--min_bits", type=whole("min_bits"), default=2, show_default=True, help="The narrowest width of a layer."
+    ),
+    click.option(
+        "--max_bits",
+        type=whole("max_bits"),
+        default=8,
+        show_default=True,
+        help="The widest; what is not searched has it.",
+    ),
     click.option(
         "--cost",
         type=click.Choice(["weight_bits", "activation_bits", "mac_bits"]),
@@ -156,9 +169,9 @@ class BiasType(AnyType):
         type=click.Choice(["half", "bfloat16", "fp8_e4m3", "fp8_e5m2"]),
         help="With minifloat: a format by name; nothing is searched then.",
     ),
-    click.option("--exp_bits", type=click.IntRange(1, 8), help="With minifloat: bits of the exponent."),
+    click.option("--exp_bits", type=whole("exp_bits"), help="With minifloat: bits of the exponent."),
     click.option(
-        "--mant_bits", type=click.IntRange(0, 23), help="With minifloat: bits of the mantissa; not searched then."
+        "--mant_bits", type=whole("mant_bits"), help="With minifloat: bits of the mantissa; not searched then."
     ),
     click.option(
         "--exp_min", type=int, default=-8, show_default=True, help="With powers of two: the least exponent of weights."
@@ -201,7 +214,7 @@ class BiasType(AnyType):
     ),
     click.option(
         "--rounding_images",
-        type=click.IntRange(1, MOST_BATCHES),
+        type=whole("rounding_images"),
         default=256,
         show_default=True,
         help="How many images the last two look at.",
@@ -245,7 +258,7 @@ class BiasType(AnyType):
     ),
     click.option(
         "--calibration_batches",
-        type=click.IntRange(1, MOST_BATCHES),
+        type=whole("calibration_batches"),
         default=10,
         show_default=True,
         help="How many batches the ranges are measured on.",
@@ -259,7 +272,7 @@ class BiasType(AnyType):
     ),
     click.option(
         "--percentile",
-        type=click.FloatRange(50, 100),
+        type=click.FloatRange(*PARTS["percentile"]),
         default=99.99,
         show_default=True,
         help="With that rule: the percentage of values that do not saturate.",
@@ -287,7 +300,7 @@ class BiasType(AnyType):
     workers,
     click.option(
         "--cache_mb",
-        type=click.IntRange(min=0),
+        type=whole("cache_mb"),
         default=512,
         show_default=True,
         metavar="MIB",
@@ -295,7 +308,7 @@ class BiasType(AnyType):
     ),
     click.option(
         "--cache_disk_mb",
-        type=click.IntRange(min=0),
+        type=whole("cache_disk_mb"),
         default=4096,
         show_default=True,
         metavar="MIB",

@@ -18,6 +18,7 @@ from ristretto.data.records import Reader, RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
 from ristretto.errors import DataError, UsageError
+from ristretto.inputs import open_input
 
 
 class _Database(Protocol):
@@ -111,6 +112,9 @@ class _LevelDb:
             cure = "pip install 'ristretto-fixed-point[leveldb]', or convert the data to LMDB"
             raise UsageError("LevelDB sources need the package plyvel", layer=resolver.layer.name, cure=cure) from error
         try:
+            for file in path.glob("*"):
+                if not file.is_dir():
+                    open_input(file).close()  # the library would wait for a pipe
             self._shared = _Shared.of(path, lambda folder: plyvel.DB(str(folder), create_if_missing=False))
             self.keys = list(self._shared.handle.iterator(include_value=False))
         except (plyvel.Error, OSError) as error:

@@ -16,6 +16,7 @@ from ristretto.data.opencv import cv2
 from ristretto.data.records import RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
+from ristretto.inputs import read_input
 
 _LABEL = re.compile("-?[0-9]{1,10}")
 
@@ -88,7 +89,7 @@ class ImageListSource(RecordSource):
             name, label = self._items[number]
             path = self._resolver.find(self._folder + name, "the image")
             try:
-                image = decode_image(path.read_bytes(), self._color)
+                image = decode_image(read_input(path), self._color)
             except (OSError, BadImageError) as error:
                 why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
                 raise self._resolver.error(

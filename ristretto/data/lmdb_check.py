@@ -11,6 +11,8 @@ import mmap
 import struct
 from pathlib import Path
 
+from ristretto.inputs import open_input
+
 _HEADER = 16
 _BRANCH, _LEAF, _META = 0x01, 0x02, 0x08
 _KINDS = 0x7F
@@ -41,7 +43,7 @@ def check_lmdb(file: Path) -> None:
         LmdbError: something in it leads out of the file, or nowhere.
         OSError: it cannot be read.
     """
-    with file.open("rb") as opened:
+    with open_input(file) as opened:
         size = file.stat().st_size
         if size < 2 * _PAGE_SIZES[0]:
             raise LmdbError("it is no LMDB")

@@ -16,6 +16,7 @@ from ristretto.caffe.limits import ARRAYS_MB, limit, to_raise
 from ristretto.caffe.netspec import Shape
 from ristretto.data.source import Batch, DataSource, Picker, first_broken
 from ristretto.errors import DataError
+from ristretto.inputs import open_input
 
 _DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, NotImplementedError, RuntimeError),
@@ -98,7 +99,7 @@ def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | N
 
 def _load(path: Path, wanted: Mapping[str, Shape | None]) -> dict[str, NDArray[np.float32]]:
     try:
-        with path.open("rb") as stream:  # numpy leaves a file open that it opened itself and found damaged
+        with open_input(path) as stream:  # numpy leaves a file open that it opened itself and found damaged
             arrays = _arrays(np.load(stream, allow_pickle=False), wanted, path)
     except _DAMAGE as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz file, or damaged"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.caffe.view import View
 from ristretto.errors import DataError
+from ristretto.inputs import read_input
 
 Batch = dict[str, NDArray[np.float32]]
 
@@ -182,7 +183,7 @@ class Resolver:
             DataError: it cannot be read.
         """
         try:
-            text = path.read_bytes().decode("utf-8", "surrogateescape")
+            text = read_input(path).decode("utf-8", "surrogateescape")
         except OSError as error:
             why = error.strerror or str(error)
             raise self.error(f"cannot read {what} '{path}': {why}", "name a text file") from error

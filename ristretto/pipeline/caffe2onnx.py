@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import onnx
@@ -14,6 +13,7 @@ import onnx.version_converter
 from ristretto.atomic import scratch_folder
 from ristretto.errors import RistrettoError, UsageError
 from ristretto.graph.nodes import OPSET
+from ristretto.interpreter import python_command
 
 INSTALL = "pip install --no-deps caffe2onnx"
 """How to get it: what it requires by name is an onnx of 2019, and it runs with today's."""
@@ -62,7 +62,7 @@ def convert_with_caffe2onnx(model: Path, weights: tuple[Path, ...]) -> onnx.Mode
         output = folder / "net.onnx"
         environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
         done = subprocess.run(
-            [sys.executable, "-c", _SCRIPT, str(model), str(weights[0]), str(output)],
+            [*python_command(_SCRIPT), str(model), str(weights[0]), str(output)],
             env=environment,
             capture_output=True,
             encoding="utf-8",

@@ -25,6 +25,7 @@ from ristretto.dialects.fields import Dialect
 from ristretto.dialects.prototxt import convert_plan, planned_layers, write_plan
 from ristretto.dialects.registry import Source, detect
 from ristretto.errors import FormatError, UsageError
+from ristretto.inputs import read_input
 from ristretto.pipeline.plugins import load_plugins
 
 _DEPTH = 64
@@ -265,7 +266,7 @@ def upgrade(model: Path, output: Path, weights: Path | None = None, output_weigh
     data = new_weights = b""
     if weights is not None and output_weights is not None:
         try:
-            data = weights.read_bytes()
+            data = read_input(weights)
         except OSError as error:
             what = f"cannot read the weights: {error.strerror or error}"
             raise UsageError(what, file=str(weights)) from error

@@ -14,6 +14,7 @@ from ristretto.caffe.rules import NetState
 from ristretto.caffe.view import View
 from ristretto.caffe.weights import read_weights, write_caffemodel
 from ristretto.errors import UsageError
+from ristretto.inputs import read_input
 
 
 def fold(
@@ -64,7 +65,7 @@ def _content(path: Path) -> bytes:
     if not path.is_file():
         return b""
     try:
-        return path.read_bytes()
+        return read_input(path)
     except OSError as error:
         what = f"cannot read the weights: {error.strerror or error}"
         raise UsageError(what, file=str(path), cure="check the path given") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
+from ristretto.bounds import PARTS, WHOLE
 from ristretto.errors import UsageError
 
 
@@ -27,7 +28,7 @@ def coerce(options: Any) -> None:
     given a tuple of one.
 
     Raises:
-        UsageError: a value cannot be what its field says.
+        UsageError: a value cannot be what its field says, or lies out of its bounds (``ristretto.bounds``).
     """
     for name, hint in _hints(cast(Hashable, type(options))).items():
         value = getattr(options, name)
@@ -40,12 +41,20 @@ def fitted(name: str, hint: Any, value: Any) -> Any:
     """A value as what a type says.
 
     Raises:
-        UsageError: it cannot be that.
+        UsageError: it cannot be that, or lies out of the bounds of the option of that name.
     """
     try:
-        return _fit(hint, value)
+        fit = _fit(hint, value)
+        _check_bounds(name, fit)
     except _Unfit as error:
         raise UsageError(f"{name} cannot be {value!r}", cure=f"use {error}") from None
+    return fit
+
+
+def _check_bounds(name: str, value: Any) -> None:
+    least, greatest = {**WHOLE, **PARTS}.get(name, (-math.inf, math.inf))
+    if isinstance(value, (int, float)) and not least <= value <= greatest:
+        raise _Unfit(f"a number from {least} to {greatest}")
 
 
 def check_names(given: Mapping[str, object], known: Iterable[str], function: str) -> None:
@@ -77,7 +86,7 @@ def _fit(hint: Any, value: Any) -> Any:
     if origin in (Union, UnionType):
         return _fit_one_of(get_args(hint), value)
     if origin is Literal:
-        if value in get_args(hint):
+        if isinstance(value, Hashable) and value in get_args(hint):
             return value
         raise _Unfit(", ".join(map(str, get_args(hint))))
     if origin is tuple:
@@ -89,7 +98,7 @@ def _fit(hint: Any, value: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, Enum):
         try:
             return hint(value)
-        except ValueError:
+        except (TypeError, ValueError):
             raise _Unfit(", ".join(str(choice.value) for choice in hint)) from None
     return _fit_plain(hint, value)
 

@@ -12,8 +12,10 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
+from ristretto.caffe.confined import Confined
 from ristretto.data import Noted
 from ristretto.data.image_list import split_line
+from ristretto.inputs import open_input, read_input
 from ristretto.pipeline.options import OUTPUTS
 from ristretto.pipeline.plugins import GROUP
 from ristretto.report.provenance import InputFile, Provenance
@@ -98,7 +100,7 @@ def provenance_of(
 def fingerprint(role: str, path: Path) -> InputFile:
     """The size and the digest of a file; of a large data source that of samples."""
     digest = sha256()
-    with path.open("rb") as file:
+    with open_input(path) as file:
         size = path.stat().st_size
         sampled = size > WHOLE_UP_TO and role not in _INPUTS
         if sampled:
@@ -111,16 +113,18 @@ def fingerprint(role: str, path: Path) -> InputFile:
     return InputFile(role, str(path), size, digest.hexdigest(), sampled)
 
 
-def images_fingerprint(listing: Path, folder: str) -> InputFile:
+def images_fingerprint(listing: Path, folder: str, confined: Confined | None = None) -> InputFile:
     """The size and the digest of all images that a list names: of names and sizes, and of the content as for a source.
 
     Args:
         listing: the list.
         folder: what stands before each name.
+        confined: where images must lie to be looked at.
     """
-    text = listing.read_bytes().decode("utf-8", "surrogateescape")
+    text = read_input(listing).decode("utf-8", "surrogateescape")
     names = dict.fromkeys(split_line(line)[0] for line in text.split("\n") if line.strip())
-    paths = [path for path in (Path(folder + name) for name in names) if path.is_file()]
+    named = [Path(folder + name) for name in names]
+    paths = [path for path in named if (confined is None or confined.holds(path)) and path.is_file()]
     sizes = [path.stat().st_size for path in paths]
     digest = sha256()
     for path, size in zip(paths, sizes, strict=True):
@@ -128,7 +132,7 @@ def images_fingerprint(listing: Path, folder: str) -> InputFile:
     sampled = sum(sizes) > WHOLE_UP_TO
     looked_at = range(len(paths)) if not sampled else sorted({len(paths) * n // SAMPLES for n in range(SAMPLES)})
     for number in looked_at:
-        digest.update(paths[number].read_bytes())
+        digest.update(read_input(paths[number]))
     return InputFile("images", str(listing), sum(sizes), digest.hexdigest(), sampled, folder)
 
 

@@ -48,7 +48,7 @@ class Bounds:
             UsageError: one does.
         """
         for path in paths:
-            if not self.confined.holds_all(self.root / path):
+            if not self.confined.holds(self.root / path):
                 raise UsageError(f"'{path}' lies elsewhere", cure=self.confined.cure)
 
     def check_flags(self, flags: Mapping[str, Any]) -> None:

@@ -21,9 +21,7 @@ def import_user_module(name: str) -> ModuleType:
     try:
         if path.suffix == ".py":
             return _import_file(path)
-        if "" not in sys.path and str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        return importlib.import_module(name)
+        return _import_by_name(name)
     except UsageError:
         raise
     except ModuleNotFoundError as error:
@@ -33,6 +31,19 @@ def import_user_module(name: str) -> ModuleType:
     except Exception as error:
         what = f"the module '{name}' fails on import: {type(error).__name__}: {error}"
         raise UsageError(what, cure="mend it, and import it in Python first") from error
+
+
+def _import_by_name(name: str) -> ModuleType:
+    """What is asked for by name is looked for in the current folder first; what we import later, last of all."""
+    here = str(Path.cwd())
+    if {"", here} & set(sys.path):
+        return importlib.import_module(name)
+    sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(here)
+        sys.path.append(here)
 
 
 def _import_file(path: Path) -> ModuleType:

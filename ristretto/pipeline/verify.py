@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from ristretto.numerics.arithmetic import Accumulator, Overflow
 from ristretto.pipeline.evaluate import NetOptions, evaluate
 from ristretto.pipeline.files import read_json
 from ristretto.pipeline.finetune import FinetuneOptions, finetune
-from ristretto.pipeline.given import check_names, option_names
+from ristretto.pipeline.given import check_names, fitted, option_names
 from ristretto.pipeline.options import OUTPUTS, QuantizeOptions
 from ristretto.pipeline.provenance import NEVER_TOLD, fingerprint, images_fingerprint, versions
 from ristretto.pipeline.quantize import quantize
-from ristretto.pipeline.untrusted import Bounds, Confined
+from ristretto.pipeline.untrusted import Bounds, Confined, confined_to
 from ristretto.report.events import Listener, Warned, silent
 from ristretto.report.jsonfile import dump, evaluation_to_json, report_to_json
 from ristretto.report.provenance import InputFile
@@ -54,16 +54,18 @@ def verify(
     """
     before = read_json(report, "report")
     provenance = described(before, str(report))
-    if untrusted:
-        _check_bounds(provenance, report, data_root)
+    confined = confined_to(untrusted, report, data_root)
+    if confined is not None:
+        _check_bounds(provenance, report, confined)
         if provenance["flags"].get("data_root") is None:
             provenance["flags"]["data_root"] = data_root
-    inputs = tuple(change for file in provenance["files"] for change in _changed(file))
+    inputs = tuple(change for file in provenance["files"] for change in _changed(file, confined))
     now = versions(provenance["command"])
+    told = provenance["versions"]
     others = tuple(
-        Difference(name, version, now.get(name))
-        for name, version in provenance["versions"].items()
-        if now.get(name) != version
+        Difference(name, told.get(name), now.get(name))
+        for name in dict.fromkeys([*told, *now])
+        if now.get(name) != told.get(name)
     )
     if inputs:
         return Verification(inputs, others)
@@ -72,10 +74,12 @@ def verify(
             run = _job(provenance, folder, untrusted)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FormatError("what this report says of its job makes no sense", file=str(report)) from error
+        except UsageError as error:
+            raise UsageError(error.what, file=str(report), cure=error.cure) from error
         after = json.loads(dump(run(listener)))
-    if provenance["command"] == "finetune":  # what was written lies elsewhere
-        before, after = ({**each, "weights": "", "state": "", "prototxt": ""} for each in (before, after))
-    found = list(differences(before, after, tolerance))
+    if provenance["command"] == "finetune":
+        before, after = map(_without_places, (before, after))
+    found = [*differences(before, after, tolerance), *_of_provenance(before, after["provenance"], tolerance)]
     score = after.get("combined", after).get("score")
     return Verification((), others, tuple(filter(None, found)), len(found), score)
 
@@ -107,8 +111,8 @@ def described(report: Any, file: str) -> dict[str, Any]:
     return found
 
 
-def _check_bounds(provenance: Mapping[str, Any], report: Path, data_root: Path | None) -> None:
-    bounds = Bounds(report, Confined.beside(report, data_root))
+def _check_bounds(provenance: Mapping[str, Any], report: Path, confined: Confined) -> None:
+    bounds = Bounds(report, confined)
     try:
         bounds.check_flags(provenance["flags"])
         bounds.check_paths(Path(str(file["path"])) for file in provenance["files"])
@@ -116,7 +120,7 @@ def _check_bounds(provenance: Mapping[str, Any], report: Path, data_root: Path |
         raise UsageError(error.what, file=str(report), cure=error.cure) from error
 
 
-def _changed(file: Mapping[str, Any]) -> list[Difference]:
+def _changed(file: Mapping[str, Any], confined: Confined | None) -> list[Difference]:
     """Whether an input is no longer what it was."""
     before = file.get("sha256", file.get("sha256_of_samples"))
     path = Path(str(file["path"]))
@@ -126,12 +130,32 @@ def _changed(file: Mapping[str, Any]) -> list[Difference]:
     try:
         if path.is_file():  # what is none, such as a device, may have no end
             role = str(file["role"])
-            found = fingerprint(role, path) if folder is None else images_fingerprint(path, str(folder))
+            found = fingerprint(role, path) if folder is None else images_fingerprint(path, str(folder), confined)
     except (OSError, ValueError):
         found = None
     if found is not None and (found.sha256, found.bytes) == (before, file["bytes"]):
         return []
     return [Difference(place, before, None if found is None else found.sha256)]
+
+
+def _of_provenance(report: Mapping[str, Any], now: Mapping[str, Any], tolerance: float) -> Iterator[Difference | None]:
+    """Compare what a job was made from. Flags are left out: those of the report were given to the job."""
+    told = report["provenance"]
+    version = told["versions"].get("ristretto")
+    yield from differences(report.get("version"), version, tolerance, "version")
+    yield from differences(told["outputs"], now["outputs"], tolerance, "provenance.outputs")
+    yield from differences(told.get("images"), now["images"], tolerance, "provenance.images")
+    before, after = ({f"{each['role']} {each['path']}": each for each in side["files"]} for side in (told, now))
+    yield from differences(before, after, tolerance, "provenance.files")
+
+
+def _without_places(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of a training, its files named by how their names end: they lie elsewhere now."""
+    ends = {}
+    for name in ("weights", "state", "prototxt"):
+        value = training.get(name)
+        ends[name] = value[max(value.rfind("_iter_"), 0) :] if isinstance(value, str) else value
+    return {**training, **ends}
 
 
 def _warnings(listener: Listener) -> TrainingListener:
@@ -148,16 +172,18 @@ def _job(provenance: Mapping[str, Any], folder: Path, untrusted: bool) -> Callab
     """What runs a job again, with results in a folder, and gives its report."""
     flags = {**provenance["flags"], "untrusted": untrusted}
     if provenance["command"] == "test":
-        asked = {name: flags.pop(name) for name in ("iterations", "score", "score_script")}
+        kinds = {"iterations": int | None, "score": str | None, "score_script": str | None}
+        asked = {name: fitted(name, kind, flags.pop(name)) for name, kind in kinds.items()}
         check_names(flags, option_names(NetOptions), "test")
         register = flags["accumulator"]
         net = NetOptions(**{**flags, "accumulator": Accumulator(register["bw"], Overflow(register["overflow"]))})
-        return lambda listener: evaluation_to_json(evaluate(net, listener=listener, **asked), VERSION)
+        return lambda listener: evaluation_to_json(evaluate(net, listener=listener, details=True, **asked), VERSION)
     if provenance["command"] == "finetune":
         check_names(flags, option_names(FinetuneOptions), "finetune")
         training = FinetuneOptions(**{**flags, "snapshot_prefix": folder / "snapshot"})
         return lambda listener: training_to_json(finetune(training, _warnings(listener)), VERSION)
-    flags["also"] = [(source, folder / f"also{number}") for number, source in enumerate(flags.get("also", ()))]
+    also = fitted("also", tuple[Path, ...], flags.get("also", ()))
+    flags["also"] = [(source, folder / f"also{number}") for number, source in enumerate(also)]
     flags |= {name: folder / name for name in OUTPUTS if name in provenance["outputs"]}
     check_names(flags, option_names(QuantizeOptions), "quantize")
     options = QuantizeOptions(**flags, details=True)

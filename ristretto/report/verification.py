@@ -12,8 +12,10 @@ SCHEMA_VERSION = 1
 SHOWN = 20
 """How many differences are printed; the JSON has all."""
 
-_NOT_COMPARED = ("schema", "tool", "version", "provenance", "seconds")
-"""Fields that may differ: times, and what is compared by itself."""
+_BY_ITSELF = ("version", "provenance")
+"""Fields of a report that are compared by themselves."""
+
+_TIME = "seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,11 @@ def differences(before: Any, now: Any, tolerance: float, field: str = "") -> Ite
     """
     if isinstance(before, dict) and isinstance(now, dict):
         for name in dict.fromkeys([*before, *now]):
-            if name not in _NOT_COMPARED:
-                place = f"{field}.{name}" if field else name
-                yield from differences(before.get(name), now.get(name), tolerance, place)
+            first, second = before.get(name), now.get(name)
+            if name == _TIME and all(map(_is_time, (first, second))):
+                continue
+            if field or name not in _BY_ITSELF:
+                yield from differences(first, second, tolerance, f"{field}.{name}" if field else name)
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for number, (first, second) in enumerate(zip(before, now, strict=True)):
             yield from differences(first, second, tolerance, f"{field}.{number}")
@@ -77,11 +81,15 @@ def differences(before: Any, now: Any, tolerance: float, field: str = "") -> Ite
         yield None if _same(before, now, tolerance) else Difference(field, before, now)
 
 
+def _is_time(value: Any) -> bool:
+    """Whether it may be what a clock gave: a layer may be called "seconds" too."""
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
 def _same(before: Any, now: Any, tolerance: float) -> bool:
     if isinstance(before, bool) or isinstance(now, bool):
         return before is now
-    numbers = isinstance(before, (int, float)) and isinstance(now, (int, float))
-    if numbers and (isinstance(before, float) or isinstance(now, float)):
+    if isinstance(before, float) and isinstance(now, float):
         return math.isclose(before, now, rel_tol=tolerance)
     return bool(before == now)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import subprocess
-import sys
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,13 +13,14 @@ from threading import Condition, Thread
 from typing import Any
 
 from ristretto.errors import WorkerError
+from ristretto.interpreter import python_command
 from ristretto.runtime.local_worker import read_frame, write_frame
 from ristretto.runtime.work import Outcome, Task
 
 ATTEMPTS = 3
 """How many workers a task may cost before it is given up: what kills three will kill more."""
 
-_BOOT = "import sys; sys.path[:] = sys.argv[1:]; from ristretto.runtime.local_worker import main; main()"
+_WORKER = "from ristretto.runtime.local_worker import main; main()"
 
 
 class _Process:
@@ -30,7 +30,7 @@ class _Process:
         # A fresh interpreter, and not a copy of this one (threads) or of its main module (a script without a guard
         # would run again). In a session of its own the keys of the terminal reach the parent alone.
         self._popen = subprocess.Popen(
-            [sys.executable, "-c", _BOOT, *map(str, sys.path)],
+            python_command(_WORKER),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

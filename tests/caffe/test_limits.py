@@ -32,8 +32,10 @@ def test_a_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_more_than_the_limit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RISTRETTO_MAX_PROTOTXT_MB", "1")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 40)
     with pytest.raises(UsageError, match="larger than 1 MB"):
-        read_at_most(Path("/dev/zero"), PROTOTXT_MB, "prototxt")
+        read_at_most(tmp_path / "large", PROTOTXT_MB, "prototxt")
     (tmp_path / "n").write_bytes(b" " * (1 << 20))
     assert len(read_at_most(tmp_path / "n", PROTOTXT_MB, "prototxt")) == 1 << 20
 

@@ -248,13 +248,19 @@ def test_verify_reads_no_device(call: Call) -> None:
         ("plugins: [evil.py]", "--untrusted refuses what a file says of plugins: ('evil.py',)"),
         ("scheduler: 'tcp://evil:1'", "--untrusted refuses what a file says of scheduler: tcp://evil:1"),
         ("report: /etc/x.json", "'/etc/x.json' lies elsewhere"),
-        ("also: [/etc/passwd, x]", "lies elsewhere"),
+        ("also: [/etc/passwd, x]", "'/etc/passwd' lies elsewhere"),
+        ("also: ['digits_lenet/net.prototxt=/etc/x']", "'/etc/x' lies elsewhere"),
+        ("also: digits_lenet/net.prototxt=../x", "'../x' lies elsewhere"),
+        ("also: [/etc/passwd=x]", "'/etc/passwd' lies elsewhere"),
+        ("also: [link=x]", "'link' lies elsewhere"),
+        ("matrix: {also: [link=x, a=b]}", "'link' lies elsewhere"),
     ],
 )
 def test_a_batch(call: Call, job: str, said: str) -> None:
     defaults = {"model": NET, "weights": WEIGHTS, "trimming_mode": "dynamic_fixed_point", "iterations": "1"}
     lines = [f"{name}: {value}" for name, value in defaults.items() if not job.startswith(name)]
     Path("jobs.yaml").write_text("jobs: [{name: a, " + ", ".join([*lines, job]) + "}]")
+    Path("link").symlink_to("/etc/passwd")
     outcome = call("batch", "jobs.yaml", "--dry_run", "--untrusted")
     assert (outcome.status, said in outcome.message) == (2, True), outcome.err
 
@@ -265,7 +271,25 @@ def test_every_job_of_a_batch_is_untrusted(call: Call) -> None:
     assert call("batch", "jobs.yaml", "--dry_run", "--untrusted").out.count("--untrusted") == 2
     assert call("batch", "jobs.yaml", "--dry_run").out.count("--untrusted") == 1
     Path("jobs.yaml").write_text(f"root: /\njobs: [{{name: a, {lines}}}]")
-    assert "'/' lies elsewhere" in call("batch", "jobs.yaml", "--dry_run", "--untrusted").message
+    assert "jobs.yaml:1: '/' lies elsewhere" in call("batch", "jobs.yaml", "--dry_run", "--untrusted").message
+
+
+def test_a_batch_in_the_folder_below(call: Call) -> None:
+    """Paths are relative to where we are; that this is not the folder of the file does not matter, nor a link in it."""
+    Path("digits_lenet/elsewhere").symlink_to("/etc")
+    lines = f"model: {NET}, weights: {WEIGHTS}, trimming_mode: dynamic_fixed_point, data_root: digits_lenet"
+    Path("digits_lenet/jobs.yaml").write_text(f"jobs: [{{name: a, {lines}}}]")
+    assert call("batch", "digits_lenet/jobs.yaml", "--dry_run", "--untrusted").status == 0
+
+
+def test_no_module_in_the_folder_of_jobs_is_imported(call: Call) -> None:
+    for name in ("click", "numpy", "ristretto", "signal"):
+        Path(f"digits_lenet/{name}.py").write_text("open('run.txt', 'w')\n")
+    shutil.move("digits_data", "digits_lenet/digits_data")
+    lines = "command: test, model: train_val.prototxt, weights: digits_lenet.caffemodel, iterations: 1"
+    Path("digits_lenet/jobs.yaml").write_text(f"root: digits_lenet\njobs: [{{name: a, {lines}}}]")
+    assert call("batch", "digits_lenet/jobs.yaml", "--untrusted").status == 0
+    assert not list(Path().rglob("run.txt"))
 
 
 def test_from_python(call: Call) -> None:

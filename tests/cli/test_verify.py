@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ristretto.errors import RistrettoError
 from ristretto.pipeline.provenance import SAMPLE, WHOLE_UP_TO, fingerprint
 from ristretto.report.verification import Difference, differences
 from tests.cli.runner import MODELS, Outcome, ristretto
@@ -101,6 +102,89 @@ def test_what_is_different_is_told(call: Call) -> None:
     assert call("verify", "out.json", "--tolerance", 0.01).out.splitlines()[-1].startswith(str(found["compared"]))
 
 
+def small(call: Call, command: str) -> Path:
+    """The report of a small job."""
+    path = Path(f"{command}.json")
+    job = ("--trimming_mode", "dynamic_fixed_point", "--model_quantized", "out.prototxt", "--calibration_batches", 1)
+    widths = ("--bw_conv_params", 8, "--bw_fc_params", 8, "--bw_activations", 8)
+    words = (*job, *widths) if command == "quantize" else ()
+    outcome = call(command, "--model", NET, "--weights", WEIGHTS, "--iterations", 1, "--report", path, *words)
+    assert outcome.status == 0, outcome.err
+    return path
+
+
+EDITS: dict[str, Callable[[Any], Any]] = {
+    "schema": lambda report: report.update(schema=2),
+    "tool": lambda report: report.update(tool="other"),
+    "version": lambda report: report.update(version="9.9"),
+    "provenance.images.score": lambda report: report["provenance"]["images"].update(score=7),
+    "provenance.outputs": lambda report: report["provenance"].update(outputs=[1]),
+    "provenance.files.source": lambda report: report["provenance"]["files"].pop(),
+    "provenance.files.mean file": lambda report: report["provenance"]["files"][-1].update(role="mean file"),
+    "seconds": lambda report: passes(report).update(seconds="x"),
+    "score": lambda report: passes(report).update(images=100.0),
+}
+
+
+def passes(report: Any) -> Any:
+    """What a report says of a pass."""
+    found = report.get("combined", report)
+    assert {"seconds", "images"} <= found.keys()
+    return found
+
+
+@pytest.mark.parametrize("command", ["quantize", "test"])
+@pytest.mark.parametrize("field", EDITS)
+def test_nothing_in_a_report_can_be_changed_unseen(call: Call, command: str, field: str) -> None:
+    path = small(call, command)
+    assert call("verify", path).status == 0
+    report = json.loads(path.read_text())
+    EDITS[field](report)
+    path.write_text(json.dumps(report))
+    outcome = call("verify", path)
+    assert (outcome.status, field in outcome.out) == (3, True), outcome
+
+
+def test_other_versions_alone_are_a_note(call: Call) -> None:
+    path = small(call, "test")
+    report = json.loads(path.read_text())
+    versions = report["provenance"]["versions"]
+    versions["plug-in gone"] = versions.pop("numpy")
+    path.write_text(json.dumps(report))
+    outcome = call("verify", path)
+    assert outcome.status == 0
+    assert "note: numpy none made the report" in outcome.out
+    assert "note: plug-in gone" in outcome.out
+
+
+ODD = ([1], {"a": 1}, -1, 1.5, "x", 10**30, True, None, [[]], "", [None], 0, "a\0b")
+
+
+@pytest.mark.parametrize("command", ["quantize", "test"])
+def test_no_edited_flag_is_taken_for_another_or_a_fault_of_ours(
+    call: Call, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """All that comes before the job: that runs with what is left, which is a mistake or can be run."""
+    path = small(call, command)
+    monkeypatch.setattr("ristretto.pipeline.verify.quantize", done)
+    monkeypatch.setattr("ristretto.pipeline.verify.evaluate", done)
+    flags = json.loads(path.read_text())["provenance"]["flags"]
+    assert len(flags) > 15
+    for flag in flags:
+        for value in ODD:
+            report = json.loads(path.read_text())
+            report["provenance"]["flags"][flag] = value
+            path.with_suffix(".edited").write_text(json.dumps(report))
+            for more in ((), ("--untrusted", "--data-root", ".")):
+                outcome = call("verify", path.with_suffix(".edited"), *more)
+                assert outcome.status == 2, (flag, value, outcome)
+                assert outcome.err.count("\n") == 1, (flag, value, outcome)
+
+
+def done(*arguments: object, **more: object) -> None:
+    raise RistrettoError("done")
+
+
 def test_other_inputs_are_told_and_not_run(call: Call) -> None:
     quantize(call)
     data = Path("digits_data/test_lmdb/data.mdb")
@@ -136,7 +220,7 @@ def test_the_report_of_a_score_is_run_again(call: Call) -> None:
         ),
         (lambda report: report["provenance"].update(command="demo"), "there is no job 'demo'"),
         (lambda report: report["provenance"].update(files=[1]), "makes no sense"),
-        (lambda report: report["provenance"]["flags"].update(also=3), "makes no sense"),
+        (lambda report: report["provenance"]["flags"].update(also=3), "made.json: also cannot be 3"),
         (lambda report: report["provenance"]["flags"].update(sede=3), "quantize has no option 'sede'; is 'seed' meant"),
         (lambda report: report["provenance"]["flags"].update(seed="x"), "seed cannot be 'x'"),
         (lambda report: report["provenance"]["flags"].pop("model"), "makes no sense"),

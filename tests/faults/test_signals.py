@@ -132,3 +132,24 @@ def test_a_log_on_a_full_disk_ends_no_job(tmp_path: Path) -> None:
         out, _ = process.communicate()
     assert "q.prototxt: " in out
     assert (tmp_path / "q.prototxt").exists()
+
+
+def test_nobody_reads(tmp_path: Path) -> None:
+    """The result is there, and nothing is called our fault."""
+    words = ("upgrade", "--model", LENET / "deploy.prototxt", "--output", "new.prototxt")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as unread, started(tmp_path, *words, stdout=unread) as process:
+        _, said = process.communicate()
+    assert (process.returncode, said) == (141, "")
+    assert content(tmp_path).keys() == {"new.prototxt"}
+
+
+@needs_full
+def test_a_result_outlives_stdout(tmp_path: Path) -> None:
+    words = ("upgrade", "--model", LENET / "deploy.prototxt", "--output", "new.prototxt")
+    with FULL.open("w") as full, started(tmp_path, *words, stdout=full) as process:
+        _, said = process.communicate()
+    assert process.returncode == 2
+    assert said.startswith("ristretto: stdout: No space left on device")
+    assert content(tmp_path).keys() == {"new.prototxt"}

@@ -83,3 +83,14 @@ def test_choices_are_words_as_on_the_command_line(tmp_path: Path) -> None:
     }.items():
         top = ristretto.run(tmp_path / "q.prototxt", inputs=tmp_path / "x.npz", rounding=rounding)["y"]
         np.testing.assert_array_equal(top, wanted)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "least", "greatest"),
+    [("calibration_batches", 0, 1, 100_000_000), ("bw_conv_params", 33, 1, 32), ("percentile", 10.0, 50, 100)],
+)
+def test_numbers_lie_between_those_of_the_flags(option: str, value: object, least: int, greatest: int) -> None:
+    with pytest.raises(
+        ristretto.RistrettoError, match=rf"^{option} cannot be {value}; use a number from {least} to {greatest}$"
+    ):
+        ristretto.quantize("net.prototxt", "net.caffemodel", **{option: value})  # type: ignore[arg-type]

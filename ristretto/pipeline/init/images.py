@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ristretto.errors import DataError, UsageError
+from ristretto.inputs import read_input
 
 _ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _LABELLED = re.compile(r"(?P<name>.*\S)\s+(?P<label>-?[0-9]{1,10})")
@@ -99,7 +100,7 @@ def _files(folder: Path) -> list[Path]:
 def _from_list(path: Path) -> Images:
     """The images of a list; its relative paths start in the current folder, as for Caffe, or where the list lies."""
     try:
-        lines = path.read_bytes().decode("utf-8", "surrogateescape").split("\n")
+        lines = read_input(path).decode("utf-8", "surrogateescape").split("\n")
     except OSError as error:
         raise UsageError(f"cannot read the image list: {error.strerror or error}", file=str(path)) from error
     if any("\0" in line for line in lines[:8]):
