@@ -4,9 +4,9 @@
 
 For a machine with a CUDA device and the package onnxruntime-gpu (docs/gpu.md). Each net is quantized in some ways, once
 on either, and both scores of each job are compared: of the float net and of the quantized one. Products and sums of
-values of few bits are exact on both. Sums in float are added in another order, which may turn an image whose best classes are
-all but equal: one in a thousand is allowed. Exit status: 0 all agree, 1 some do not or no device was used. The nets are
-those that come with the tool, and those beside the project where they are.
+values of few bits are exact on both. Sums in float are added in another order, which may turn an image whose best
+classes are all but equal: one in a thousand is allowed. Exit status: 0 all agree, 1 some do not or no device was used.
+The nets are those that come with the tool, and those beside the project where they are.
 """
 
 from __future__ import annotations
