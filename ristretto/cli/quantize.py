@@ -301,7 +301,7 @@ class BiasType(AnyType):
     click.option(
         "--cache_mb",
         type=whole("cache_mb"),
-        default=512,
+        default=256,
         show_default=True,
         metavar="MIB",
         help="Memory for decoded images, so that no pass decodes them again; 0 for none.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from weakref import WeakValueDictionary
@@ -14,11 +15,18 @@ from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
 from ristretto.data.datum import BadImageError, Image, is_encoded, parse_datum
 from ristretto.data.lmdb_check import LmdbError, check_lmdb
+from ristretto.data.mapped import MappedFile
 from ristretto.data.records import Reader, RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
 from ristretto.errors import DataError, UsageError
 from ristretto.inputs import open_input
+
+_BYTES_AT_ONCE = 32 << 20
+"""So much of an LMDB is read before its pages are given back."""
+
+_KEYS_AT_ONCE = 512
+"""So many keys: records lie between their pages."""
 
 
 class _Database(Protocol):
@@ -73,14 +81,25 @@ class _Lmdb:
                 raise self._error("its data.mdb is empty")
             check_lmdb(file)
             self._shared = _Shared.of(path, _open_lmdb)
-            environment = self._shared.handle
-            with environment.begin() as transaction:
-                self.keys = list(transaction.cursor().iternext(keys=True, values=False))
-            self._transaction = environment.begin(buffers=True)
+            self._transaction, self._read = self._shared.handle.begin(buffers=True), 0
+            self.keys = self._list()
         except LmdbError as error:
             raise self._error(str(error)) from error
         except (lmdb.Error, OSError) as error:
             raise self._error(_reason(error)) from error
+
+    def _list(self) -> list[bytes]:
+        """All keys, in their order."""
+        keys: list[bytes] = []
+        cursor = self._transaction.cursor()
+        if not cursor.first():
+            return keys
+        self._mapped = MappedFile(cursor.key())
+        found = map(bytes, cursor.iternext(keys=True, values=False))
+        while some := list(islice(found, _KEYS_AT_ONCE)):
+            keys += some
+            self._mapped.give_back()
+        return keys
 
     def _error(self, why: str, cure: str = "copy or convert it again") -> DataError:
         return self._resolver.error(f"cannot open the LMDB '{self._path}': {why}", cure)
@@ -92,6 +111,10 @@ class _Lmdb:
         except lmdb.Error as error:
             what = f"cannot be read ({_reason(error)})"
             raise BadImageError(what) from error
+        self._read += len(found or b"")
+        if self._read > _BYTES_AT_ONCE:
+            self._read = 0
+            self._mapped.give_back()
         return found
 
 

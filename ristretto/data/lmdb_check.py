@@ -11,6 +11,7 @@ import mmap
 import struct
 from pathlib import Path
 
+from ristretto.data.mapped import give_back
 from ristretto.inputs import open_input
 
 _HEADER = 16
@@ -27,6 +28,8 @@ _PAGE_SIZES = tuple(1 << power for power in range(9, 17))
 _NO_PAGE = 0xFFFFFFFFFFFFFFFF
 _DEEPEST = 32
 """Levels of a tree that a cursor has room for (CURSOR_STACK)."""
+_PAGES_AT_ONCE = 16
+"""So many are looked at before they are given back."""
 
 
 class LmdbError(ValueError):
@@ -48,14 +51,15 @@ def check_lmdb(file: Path) -> None:
         if size < 2 * _PAGE_SIZES[0]:
             raise LmdbError("it is no LMDB")
         # It is closed when nothing looks at it any more; an error's traceback may for a while.
-        _Tree(memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ))).check()
+        _Tree(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)).check()
 
 
 class _Tree:
     """The pages of a file."""
 
-    def __init__(self, data: memoryview) -> None:
-        self._data = data
+    def __init__(self, mapped: mmap.mmap) -> None:
+        self._mapped = mapped
+        self._data = data = memoryview(mapped)
         self._page_size, self._root, self._depth, last = _newest(data)
         self._pages = last + 1
         if self._pages * self._page_size > len(data):
@@ -74,8 +78,10 @@ class _Tree:
         for depth in range(1, self._depth + 1):
             wanted = _LEAF if depth == self._depth else _BRANCH
             below: list[int] = []
-            for number in level:
+            for count, number in enumerate(level, 1):
                 below += self._page(number, wanted)
+                if count % _PAGES_AT_ONCE == 0:
+                    give_back(self._mapped)
             level = below
 
     def _page(self, number: int, wanted: int) -> list[int]:

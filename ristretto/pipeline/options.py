@@ -197,7 +197,7 @@ class QuantizeOptions:
     threads: int = 0
     workers: int = 1
     scheduler: str = ""
-    cache_mb: int = 512
+    cache_mb: int = 256
     cache_disk_mb: int = 4096
     plugins: tuple[str, ...] = ()
 
