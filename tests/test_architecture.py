@@ -17,7 +17,7 @@ ALLOWED = {
     "version": set(),
     "memory": set(),
     "resources": {"errors"},
-    "atomic": {"errors"},
+    "atomic": {"errors", "inputs"},
     "numerics": {"errors"},
     "caffe": {"errors", "inputs", "atomic", "memory"},
     "data": {"errors", "inputs", "caffe"},

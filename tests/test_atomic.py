@@ -86,6 +86,26 @@ def test_no_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no users here")
+def test_an_old_file_of_another_user_in_a_sticky_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in /tmp, where everybody may write, and only its owner replace a file."""
+    old, link = tmp_path / "old", tmp_path / "link"
+    old.touch()
+    link.symlink_to(old)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    check_writable(old)
+    tmp_path.chmod(0o1777)
+    check_writable(tmp_path / "new")
+    for path in (old, link):
+        with pytest.raises(UsageError) as caught:
+            check_writable(path)
+        what = "cannot write: the old file is another user's, and in this folder only its owner may replace it"
+        assert str(caught.value) == f"{path}: {what}; give another name, or have its owner remove it"
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    check_writable(old)
+
+
 def test_a_name_of_the_greatest_length(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 255)
     atomic_write_bytes(path, b"x")

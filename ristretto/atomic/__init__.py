@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ristretto.atomic.checks import check_folder, check_outputs, check_writable
+from ristretto.atomic.checks import (
+    check_again,
+    check_folder,
+    check_outputs,
+    check_writable,
+    is_device,
+    one_job,
+)
 from ristretto.atomic.files import (
     atomic_together,
     atomic_write_bytes,
@@ -18,9 +25,12 @@ __all__ = [
     "atomic_write_bytes",
     "atomic_write_text",
     "atomic_writer",
+    "check_again",
     "check_folder",
     "check_outputs",
     "check_writable",
     "content_of",
+    "is_device",
+    "one_job",
     "scratch_folder",
 ]

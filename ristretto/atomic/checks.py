@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ristretto.errors import UsageError
+from ristretto.inputs import input_at, input_inside, noting_inputs, same_file
+
+_RENAME = "give the result another name"
+
+_outputs: ContextVar[dict[Path, bool] | None] = ContextVar("outputs", default=None)
+
+
+@contextmanager
+def one_job() -> Iterator[None]:
+    """Inside, no result takes the place of what was read inside; a block inside another one belongs to it."""
+    if _outputs.get() is not None:
+        yield
+        return
+    with noting_inputs():
+        token = _outputs.set({})
+        try:
+            yield
+        finally:
+            _outputs.reset(token)
 
 
 def check_writable(path: Path) -> None:
@@ -24,26 +46,76 @@ def check_writable(path: Path) -> None:
     writable = os.access(path, os.W_OK) if path.exists() else True
     if not writable or not (is_device(path) or os.access(folder, os.W_OK)):
         raise UsageError("cannot write: no permission", file=str(path), cure="choose another place")
+    if _is_anothers(target):
+        what = "cannot write: the old file is another user's, and in this folder only its owner may replace it"
+        raise UsageError(what, file=str(path), cure="give another name, or have its owner remove it")
 
 
-def check_outputs(outputs: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+def check_outputs(
+    outputs: Iterable[Path], inputs: Iterable[Path] = (), beside: Iterable[Path] = (), *, again: bool = True
+) -> None:
     """Find out before a job whether its results can be written, each to a file of its own and none over what is read.
+
+    Args:
+        outputs: the results.
+        inputs: what is known to be read; what was read already need not be named.
+        beside: files that the job keeps while it runs: it can do without, but they must not go over others.
+        again: whether ``check_again`` looks at them once more, when more is known of what is read.
 
     Raises:
         UsageError: one cannot be written, two are the same file, or one is an input.
     """
+    inputs = list(inputs)
     read = {os.path.realpath(path) for path in inputs}
     written: set[str] = set()
-    for path in outputs:
-        check_writable(path)
+    later = _outputs.get()
+    for path, kept in (*((each, False) for each in outputs), *((each, True) for each in beside)):
+        if not kept:
+            check_writable(path)
         if is_device(path):
             continue
         target = os.path.realpath(path)  # however it is spelled
-        if target in read:
-            raise UsageError("this file is an input too: it would be lost", file=str(path), cure="write elsewhere")
+        if target in read or any(same_file(path, each) for each in inputs):
+            raise _lost(path, kept=kept)
+        check_no_input(path, kept=kept)
         if target in written:
+            if kept:
+                what = "the job keeps this file while it runs, and a result would go into it"
+                raise UsageError(what, file=str(path), cure=_RENAME)
             raise UsageError("two results would go into this one file", file=str(path), cure="give each its own")
         written.add(target)
+        if again and later is not None:
+            later[path] = kept
+
+
+def check_again() -> None:
+    """Find out whether a result of this job would go over something that it reads, as far as that is known now.
+
+    Raises:
+        UsageError: it would.
+    """
+    for path, kept in (_outputs.get() or {}).items():
+        check_no_input(path, kept=kept)
+
+
+def check_no_input(path: Path, *, kept: bool = False) -> None:
+    """Find out whether a result, or a file that the job keeps beside it, would go over something that was read.
+
+    Raises:
+        UsageError: it would.
+    """
+    if input_at(path) is not None:
+        raise _lost(path, kept=kept)
+
+
+def check_no_input_inside(folder: Path) -> None:
+    """Find out whether a folder that is to be replaced holds something that this job has read.
+
+    Raises:
+        UsageError: it does.
+    """
+    if input_inside(folder) is not None:
+        raise UsageError("this folder holds what is read", file=str(folder), cure="write elsewhere")
 
 
 def check_folder(path: Path, inputs: Iterable[Path] = (), mark: str = "", *, force: bool = False) -> None:
@@ -88,4 +160,24 @@ def target_of(path: Path) -> Path:
 
 def is_device(path: Path) -> bool:
     """Whether something is there that is neither a file nor a folder: replacing it would destroy it."""
-    return path.exists() and not path.is_file() and not path.is_dir()
+    try:
+        return path.exists() and not path.is_file() and not path.is_dir()
+    except OSError:  # as with a name that is too long
+        return False
+
+
+def _lost(path: Path, *, kept: bool) -> UsageError:
+    if kept:
+        return UsageError("the job keeps this file while it runs, and it is an input", file=str(path), cure=_RENAME)
+    return UsageError("this file is an input too: it would be lost", file=str(path), cure="write elsewhere")
+
+
+def _is_anothers(target: Path) -> bool:
+    """Whether a file is there that the system lets only others replace: the folder's sticky bit says so (/tmp)."""
+    user = getattr(os, "geteuid", int)()
+    try:
+        folder, found = target.parent.stat(), target.lstat()
+    except OSError:
+        return False
+    sticky = bool(folder.st_mode & stat.S_ISVTX) and stat.S_ISREG(found.st_mode)
+    return sticky and user not in (0, folder.st_uid, found.st_uid)

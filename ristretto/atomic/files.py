@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import BinaryIO
 
-from ristretto.atomic.checks import check_writable, is_device, target_of
+from ristretto.atomic.checks import check_no_input, check_writable, is_device, target_of
 from ristretto.atomic.held import signals_held
 from ristretto.atomic.owned import hidden_name
 from ristretto.atomic.parts import Part, open_part
@@ -28,9 +28,11 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     (a pipe, /dev/stdout, /dev/null) can only be written straight. Inside ``atomic_together`` it waits for the others.
 
     Raises:
-        UsageError: it cannot be written. An OSError inside the block counts as that.
+        UsageError: it cannot be written, or this job has read it. An OSError inside the block counts as the first.
     """
     check_writable(path)
+    if not is_device(path):
+        check_no_input(path)
     together = _together.get()
     with _said(path):
         if is_device(path):

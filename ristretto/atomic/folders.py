@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ristretto.atomic.checks import check_folder, target_of
+from ristretto.atomic.checks import check_folder, check_no_input_inside, target_of
 from ristretto.atomic.held import signals_held
 from ristretto.atomic.owned import OLD, hidden_name, locked_folder, remove_left_over, remove_ownerless
 from ristretto.errors import UsageError
@@ -41,6 +41,8 @@ def atomic_folder(path: Path, inputs: Iterable[Path] = (), mark: str = "", *, fo
         remove_left_over(target)
         with _owned(hidden_name(target)) as part:
             yield part
+            if target.exists():
+                check_no_input_inside(target)
             _to_disk(part)
             with signals_held():
                 _appear(part, target)

@@ -35,6 +35,9 @@ MAX_VALUES = 2**31 - 1
 MAX_AXES = 32
 """Axes of a blob (blob.hpp, kMaxBlobAxes)."""
 
+MAX_LAYER_BLOBS = 256
+"""Blobs of one layer in a weights file, far more than any has; of all together ten for each layer that may be there."""
+
 
 def variable(name: str) -> str:
     """The environment variable that raises a limit."""

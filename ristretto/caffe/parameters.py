@@ -25,7 +25,7 @@ def fit_weights(net: NetSpec, shapes: NetShapes, weights: Weights | None) -> tup
         WeightsError: a layer has no weights in the files (all such layers are named), a wrong number of blobs, or a
             blob whose shape does not fit (both shapes are named).
     """
-    owners = _shared_owners(net)
+    users = {place: places for places in _shared_owners(net).values() for place in places}
     missing = []
     fitted: list[Blobs] = []
     for number, layer in enumerate(net.layers):
@@ -35,7 +35,7 @@ def fit_weights(net: NetSpec, shapes: NetShapes, weights: Weights | None) -> tup
             continue
         blobs = []
         for position, shape in enumerate(wanted):
-            blob = _find(net, owners, weights, number, position, shape, len(wanted))
+            blob = _find(net, users, weights, number, position, shape, len(wanted))
             if blob is None:
                 missing.append(layer)
                 break
@@ -86,7 +86,7 @@ def _shared_owners(net: NetSpec) -> dict[str, list[tuple[int, int]]]:
 
 def _find(
     net: NetSpec,
-    owners: dict[str, list[tuple[int, int]]],
+    users: dict[tuple[int, int], list[tuple[int, int]]],
     weights: Weights | None,
     number: int,
     position: int,
@@ -94,7 +94,7 @@ def _find(
     count: int,
 ) -> NDArray[np.float32] | None:
     """One blob: the owner's if the parameter is shared, else the layer's own."""
-    candidates = next((users for users in owners.values() if (number, position) in users), [(number, position)])
+    candidates = users.get((number, position), [(number, position)])
     if weights is None:
         return None
     for user, at in candidates:

@@ -6,6 +6,24 @@ import math
 
 from ristretto.caffe.limits import CONSTANT_MB, MAX_AXES, MAX_VALUES, limit, to_raise
 from ristretto.caffe.netspec import LayerSpec, Shape
+from ristretto.caffe.view import View
+
+
+def read_dims(view: View, what: str) -> Shape:
+    """The lengths in a BlobShape of a prototxt, of which there may be millions.
+
+    Args:
+        view: the BlobShape.
+        what: whose it is, for the error.
+
+    Raises:
+        NetError: it has too many axes.
+        PrototxtError: a length is no number.
+    """
+    count = len(view.raw("dim"))
+    if count > MAX_AXES:
+        raise view.error(f"{what} has {count} axes", cure=f"Caffe's blobs have {MAX_AXES} at most", field="dim")
+    return view.integers("dim")
 
 
 def check_shape(layer: LayerSpec, shape: Shape, what: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import ristretto.caffe.catalogue  # noqa: F401  (registers the shape rules)
 from ristretto.caffe.catalogue.registry import LayerShapes, known_types, layer_shapes, nearest_type
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
-from ristretto.caffe.shape_limits import check_shape, spelled
+from ristretto.caffe.shape_limits import check_shape, read_dims, spelled
 from ristretto.errors import NetError
 
 FED_TYPES = frozenset(
@@ -41,9 +41,10 @@ def declared_shapes(layer: LayerSpec) -> tuple[Shape, ...] | None:
         NetError: the statement does not fit the layer's tops.
     """
     if layer.type == "Input":
-        shapes = [shape.integers("dim") for shape in layer.view.child("input_param").children("shape")]
-        if not shapes:
+        views = layer.view.child("input_param").children("shape")
+        if not views:
             return None
+        shapes = [read_dims(view, "an input") for view in views]
         for shape in shapes:
             if min(shape, default=1) < 1:
                 what = f"an input of shape {spelled(shape)} holds nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -167,6 +168,22 @@ def parse_solver(document: Document) -> SolverConfig:
     )
 
 
+def _finite(view: View, field: str) -> float:
+    """A number that is one."""
+    value = view.number(field)
+    if not math.isfinite(value):
+        raise view.error(f"{field} is {value}", field=field, cure="give a number that float32 holds")
+    return value
+
+
+def _share(view: View, field: str, usual: str) -> float:
+    """What a mean keeps of what was before: from 1 on roots of negative numbers or divisions by 0 would come of it."""
+    value = view.number(field)
+    if not 0.0 <= value < 1.0:
+        raise view.error(f"{field} {value:g} is not in [0, 1)", field=field, cure=f"{usual} is usual")
+    return value
+
+
 def _at_least(view: View, field: str, least: int) -> int:
     value = view.integer(field)
     if value < least:
@@ -234,14 +251,20 @@ def _rate(view: View) -> RatePolicy:
     stepsize = view.integer("stepsize")
     if policy == "step" and stepsize < 1:
         raise view.error("stepsize must be at least 1", field="stepsize", cure="give a number of iterations")
+    gamma, last = _finite(view, "gamma"), _at_least(view, "max_iter", 1) - 1
+    if policy == "inv" and 1.0 + gamma * last <= 0.0:
+        what = (
+            f"lr_policy 'inv' with gamma {gamma:g} has no rate at iteration {last}: 1 + gamma * {last} is not positive"
+        )
+        raise view.error(what, field="gamma", cure="give a gamma of at least 0")
     return RatePolicy(
         policy,
-        view.number("base_lr"),
-        view.number("gamma"),
-        view.number("power"),
+        _finite(view, "base_lr"),
+        gamma,
+        _finite(view, "power"),
         stepsize,
         stepvalues,
-        view.integer("max_iter"),
+        last + 1,
     )
 
 
@@ -250,11 +273,11 @@ def _rule(view: View) -> UpdateRule:
     name = _SPELT.get(view.text("type").lower())
     if name is None:
         raise view.error(f"there is no solver of type '{view.text('type')}'", field="type", cure=_one_of(TYPES))
-    momentum = view.number("momentum")
-    if name in ("AdaGrad", "RMSProp") and momentum:
+    if name in ("AdaGrad", "RMSProp") and view.number("momentum"):
         raise view.error(f"{name} has no momentum", field="momentum", cure="take momentum away")
-    if not 0.0 <= momentum < 1.0:
-        raise view.error(f"momentum {momentum:g} is not in [0, 1)", field="momentum", cure="0.9 is usual")
+    delta = _finite(view, "delta")
+    if delta < 0.0:
+        raise view.error(f"delta {delta:g} is negative", field="delta", cure="1e-8 is usual")
     kind = view.text("regularization_type")
     if kind not in ("L1", "L2"):
         raise view.error(
@@ -262,13 +285,13 @@ def _rule(view: View) -> UpdateRule:
         )
     return UpdateRule(
         name,
-        momentum,
-        view.number("momentum2"),
-        view.number("rms_decay"),
-        view.number("delta"),
-        view.number("weight_decay"),
+        _share(view, "momentum", "0.9"),
+        _share(view, "momentum2", "0.999") if name == "Adam" else view.number("momentum2"),
+        _share(view, "rms_decay", "0.99") if name == "RMSProp" else view.number("rms_decay"),
+        delta,
+        _finite(view, "weight_decay"),
         kind,
-        view.number("clip_gradients"),
+        _finite(view, "clip_gradients"),
         _at_least(view, "iter_size", 1),
     )
 

@@ -51,7 +51,7 @@ class Message:
 
     def first(self, name: str) -> Scalar | Message | None:
         """The first value of a name, or None."""
-        return next(iter(self.all(name)), None)
+        return next((value for field in self.named(name) for value in field.values), None)
 
     def all(self, name: str) -> list[Scalar | Message]:
         """All values of a name; a list counts as its elements."""

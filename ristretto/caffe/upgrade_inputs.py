@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ristretto.caffe.edit import UNIT, Edits
+from ristretto.caffe.shape_limits import read_dims
 from ristretto.caffe.textproto import Document
 from ristretto.caffe.view import View
 
@@ -54,7 +55,7 @@ def _input_layer(root: View) -> list[str]:
     """The lines of the Input layer that stands for a net's inputs."""
     root.texts("input")  # all of them strings
     tops, dims = root.message.all("input"), root.integers("input_dim")
-    shapes = [shape.integers("dim") for shape in root.children("input_shape")]
+    shapes = [read_dims(shape, "an input") for shape in root.children("input_shape")]
     if not shapes:
         shapes = [dims[at : at + _LEGACY_AXES] for at in range(0, len(dims), _LEGACY_AXES)]
         if any(len(shape) != _LEGACY_AXES for shape in shapes):

@@ -123,11 +123,12 @@ class View:
         nodes = self._messages(field)
         if len(nodes) > 1:
             raise self._bad(nodes[1], f"{field} is given twice", "join the two")
-        return self._child(field, nodes[0]) if nodes else self._child(field, _EMPTY.root)
+        return self._child(field, nodes[0] if nodes else _EMPTY.root, self._layer())
 
     def children(self, field: str) -> tuple[View, ...]:
         """All messages of a repeated field."""
-        return tuple(self._child(field, node) for node in self._messages(field))
+        owner = self._layer()  # looked for once: a file may have as many fields as it likes
+        return tuple(self._child(field, node, owner) for node in self._messages(field))
 
     def error(self, what: str, *, cure: str = "", field: str = "") -> NetError:
         """An error placed at a field of this message, else at the message."""
@@ -186,10 +187,10 @@ class View:
             nodes.append(node)
         return nodes
 
-    def _child(self, name: str, node: Message) -> View:
+    def _child(self, name: str, node: Message, owner: str) -> View:
         kind = self._field(name).message_type
         assert kind is not None  # _messages has seen to it
-        return View(self.document, node, kind.name, self._layer(), self)
+        return View(self.document, node, kind.name, owner, self)
 
     def _value(self, field: FieldDescriptor, node: Scalar | Message) -> Any:
         if isinstance(node, Message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import logging
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ristretto.atomic import atomic_write_bytes
 from ristretto.caffe.blobs import blob_pieces, parse_blob
 from ristretto.caffe.hdf5 import HDF5_MAGIC
+from ristretto.caffe.limits import LAYERS, MAX_LAYER_BLOBS, limit, to_raise
 from ristretto.caffe.weights_hdf5 import read_hdf5_layers
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed
 from ristretto.errors import UsageError, WeightsError
@@ -106,7 +107,7 @@ def _read(path: Path, untrusted: bool = False) -> list[LayerWeights]:
         what = f"cannot read the weights: {error.strerror or error}"
         raise WeightsError(what, file=str(path), cure="check the path given") from error
     try:
-        layers = list(_parse_net(data))
+        layers = list(_limited(_parse_net(data), path))
     except WireError as error:
         mistaken = _recognised(start)
         what = mistaken or f"damaged or no weights file: {error} (at byte {error.offset})"
@@ -132,6 +133,17 @@ def _recognised(start: bytes) -> str:
     if all(byte >= 0x20 or byte in b"\t\n\r\f" for byte in start):
         return "this is a text file, not a weights file"
     return ""
+
+
+def _limited(layers: Iterable[LayerWeights], path: Path) -> Iterator[LayerWeights]:
+    """The same layers, as long as there are not too many of them, or of their blobs."""
+    most, blobs = limit(LAYERS), 0
+    for count, layer in enumerate(layers, 1):
+        blobs += len(layer.blobs)
+        if count > most or blobs > 10 * most:
+            what = f"the file holds more than {most} layers, or {10 * most} blobs"
+            raise WeightsError(what, file=str(path), cure=to_raise(LAYERS))
+        yield layer
 
 
 def _parse_net(data: memoryview) -> Iterable[LayerWeights]:
@@ -162,6 +174,9 @@ def _parse_layer(data: memoryview, start: int, end: int, *, name: int, kind: int
             layer_type = str(low) if wire == VARINT else _decode(data[low:high])
         elif number == blobs and wire == BYTES:
             spans.append((low, high))
+            if len(spans) > MAX_LAYER_BLOBS:
+                what = f"a layer has more than {MAX_LAYER_BLOBS} blobs"
+                raise WireError(what, start, layer_name)
     return LayerWeights(layer_name, layer_type, tuple(_parse_blob(data, *span, layer_name) for span in spans))
 
 

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.confined import confined_to
 from ristretto.caffe.hdf5 import HDF5_ERRORS, ArrayReader, import_h5py, open_hdf5
+from ristretto.caffe.limits import MAX_LAYER_BLOBS
 from ristretto.errors import WeightsError
-
-_MAX_BLOBS = 256
-"""More than any layer has: a number beyond it is damage, not the index of a blob."""
 
 Blobs = tuple[NDArray[np.float32], ...]
 
@@ -46,7 +44,7 @@ def _layers(group: Any, name: str, h5py: Any, reader: ArrayReader) -> list[tuple
     found = []
     if datasets:
         count = max(datasets) + 1
-        if count > _MAX_BLOBS:
+        if count > MAX_LAYER_BLOBS:  # damage, not the index of a blob
             message = f"layer '{name}' has a blob {count - 1}"
             raise ValueError(message)
         found.append((name, tuple(reader.read(datasets[n]) if n in datasets else _absent() for n in range(count))))

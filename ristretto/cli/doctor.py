@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ristretto.cli.options import PATH, WeightsType, data_root, inputs, plugins, score, state, threads, untrusted
+from ristretto.cli.options import (
+    PATH,
+    WeightsType,
+    check_results,
+    data_root,
+    inputs,
+    plugins,
+    score,
+    state,
+    threads,
+    untrusted,
+)
 from ristretto.cli.output import current_output, is_coloured, is_terminal
 from ristretto.errors import UsageError
 
@@ -72,14 +83,14 @@ def doctor(
         model, weights = model_flag, (*([model] if model is not None else []), *weights)
     if model is None:
         raise UsageError("no prototxt is given", cure="write ristretto doctor MODEL [WEIGHTS...]")
-    from ristretto.atomic import atomic_write_text, check_outputs
+    from ristretto.atomic import atomic_write_text
     from ristretto.pipeline.doctor import DoctorOptions, diagnose
     from ristretto.report.findings import diagnosis_to_json
     from ristretto.report.jsonfile import dump
 
     given = (*weights, *weights_flag)
     if json_path is not None:
-        check_outputs([json_path], [model, *given])
+        check_results([json_path], [model, *given])
     with _progress() as say:
         diagnosis = diagnose(DoctorOptions(model, given, **flags), say)
     if json_path is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ristretto.cli.options import PATH, WeightsType, data_root, threads, untrusted
+from ristretto.cli.options import PATH, WeightsType, check_results, data_root, threads, untrusted
 from ristretto.cli.sections import SectionCommand, section
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
     Then:
       ristretto test --model quantized.prototxt --weights PREFIX_iter_1000.caffemodel
     """
-    from ristretto.atomic import atomic_together, atomic_write_text, check_outputs
+    from ristretto.atomic import atomic_together, atomic_write_text
     from ristretto.cli.console import job_console
     from ristretto.errors import UsageError
     from ristretto.pipeline.finetune import FinetuneOptions
@@ -114,7 +114,7 @@ def finetune(report: Path | None, plot: Path | None, **flags: Any) -> int:
     if plot is not None and plot.suffix.lower() != ".svg":
         raise UsageError("a plot is written as SVG", file=str(plot), cure="name a file that ends in .svg")
     read = [options.solver, *options.weights, *filter(None, [options.snapshot])]
-    check_outputs([path for path in (report, plot, options.output) if path], read)
+    check_results([path for path in (report, plot, options.output) if path], read)
     with job_console() as console, _signals() as asked:
 
         def hear(event: TrainingEvent) -> None:

@@ -12,7 +12,19 @@ from typing import Any
 import click
 import yaml
 
-from ristretto.cli.jobs_flags import PAIRS, Job, Mistake, Value, check_apart, labels, made_job, nearest, parameters_of
+from ristretto.cli.jobs_flags import (
+    MOST_VALUES,
+    PAIRS,
+    Allowance,
+    Job,
+    Mistake,
+    Value,
+    check_apart,
+    labels,
+    made_job,
+    nearest,
+    parameters_of,
+)
 from ristretto.errors import UsageError
 from ristretto.pipeline.files import read_yaml_text
 from ristretto.pipeline.untrusted import Bounds
@@ -106,11 +118,12 @@ class _Reader:
         self.output = output
         self.checks = checks
         self.bounds = bounds
+        self.read_values, self.job_values = Allowance(), Allowance()
 
     def read(self, node: yaml.Node | None) -> JobsFile:
         top = _mapping(node, "the file")
         _known(top, ("root", "defaults", "jobs"), "the file")
-        root = Path(_text(*top["root"])) if "root" in top else Path()
+        root = Path(self.text(*top["root"])) if "root" in top else Path()
         if not root.is_dir():
             raise Mistake(f"root: there is no folder {root}", top["root"][1])
         if self.bounds is not None:
@@ -146,13 +159,13 @@ class _Reader:
 
     def split(self, entries: dict[str, tuple[yaml.Node, int]], line: int, defaults: _Entry | None = None) -> _Entry:
         """The entries of a job on top of the defaults."""
-        given = {key: _text(*entries[key]) for key in ("name", "command") if key in entries}
+        given = {key: self.text(*entries[key]) for key in ("name", "command") if key in entries}
         command = given.get("command", defaults.command if defaults else "quantize")
         if command not in self.commands:
             cure = f"use one of {', '.join(self.commands)}"
             raise Mistake(f"there is no job '{command}'", entries["command"][1], cure)
-        flags = {key: _value(*entry) for key, entry in entries.items() if key not in _OWN_KEYS}
-        matrix = _matrix(entries["matrix"][0]) if "matrix" in entries else {}
+        flags = {key: self.value(*entry) for key, entry in entries.items() if key not in _OWN_KEYS}
+        matrix = self.matrix(entries["matrix"][0]) if "matrix" in entries else {}
         twice = sorted(flags.keys() & matrix.keys())
         if twice:
             raise Mistake(f"'{twice[0]}' has a value and stands in the matrix too", matrix[twice[0]][0].line)
@@ -163,6 +176,34 @@ class _Reader:
             general = {key: values for key, values in defaults.matrix.items() if key in known and key not in own}
             matrix = general | matrix
         return _Entry(given.get("name", ""), command, line, flags, matrix)
+
+    def text(self, node: yaml.Node, line: int) -> str:
+        """The text of one value."""
+        return self.read_values.take(_text(node, line), line)
+
+    def value(self, node: yaml.Node, line: int) -> Value:
+        """A value as it is written: 10.10 is no number here, and stays what it is. null leaves the flag out."""
+        if not isinstance(node, yaml.SequenceNode):
+            return Value(() if node.tag == _NULL else (self.text(node, line),), line)
+        if len(node.value) > MOST_VALUES:
+            raise Mistake(f"a list has {len(node.value)} values", line, f"{MOST_VALUES} are allowed")
+        return Value(tuple(self.text(item, item.start_mark.line + 1) for item in node.value), line)
+
+    def matrix(self, node: yaml.Node) -> dict[str, tuple[Value, ...]]:
+        """The values of each flag of a matrix."""
+        matrix = {}
+        for key, (values, line) in _mapping(node, "matrix").items():
+            if not isinstance(values, yaml.SequenceNode) or not values.value:
+                raise Mistake(f"matrix: '{key}' is no list of values", line)
+            if len(values.value) > MOST_JOBS:
+                raise Mistake(f"these are more than {MOST_JOBS} jobs", line)
+            matrix[key] = tuple(self.value(item, item.start_mark.line + 1) for item in values.value)
+            seen: set[tuple[str, ...]] = set()
+            for value in matrix[key]:
+                if value.texts in seen:
+                    raise Mistake(f"matrix: '{key}' has {', '.join(value.texts) or 'null'} twice", value.line)
+                seen.add(value.texts)
+        return matrix
 
     def expanded(self, entry: _Entry, number: int) -> Iterator[Job]:
         """The jobs of a matrix, one for each combination of its values."""
@@ -182,6 +223,7 @@ class _Reader:
                 self.output,
                 entry.line,
                 partial(self._check, entry.command),
+                self.job_values,
             )
             self._check_paths([*job.inputs, *job.outputs], entry.line)
             yield job
@@ -239,24 +281,3 @@ def _text(node: yaml.Node, line: int) -> str:
     if "\0" in text:
         raise Mistake("a value may not hold NUL", line)
     return text
-
-
-def _value(node: yaml.Node, line: int) -> Value:
-    """A value as it is written: 10.10 is no number here, and stays what it is. null leaves the flag out."""
-    if isinstance(node, yaml.SequenceNode):
-        return Value(tuple(_text(item, item.start_mark.line + 1) for item in node.value), line)
-    return Value(() if node.tag == _NULL else (_text(node, line),), line)
-
-
-def _matrix(node: yaml.Node) -> dict[str, tuple[Value, ...]]:
-    matrix = {}
-    for key, (values, line) in _mapping(node, "matrix").items():
-        if not isinstance(values, yaml.SequenceNode) or not values.value:
-            raise Mistake(f"matrix: '{key}' is no list of values", line)
-        matrix[key] = tuple(_value(item, item.start_mark.line + 1) for item in values.value)
-        seen: set[tuple[str, ...]] = set()
-        for value in matrix[key]:
-            if value.texts in seen:
-                raise Mistake(f"matrix: '{key}' has {', '.join(value.texts) or 'null'} twice", value.line)
-            seen.add(value.texts)
-    return matrix

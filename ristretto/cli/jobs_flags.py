@@ -27,7 +27,17 @@ PAIRS = "also"
 LONGEST_NAME = 120
 """Bytes of a job's name; file systems take 255."""
 
+_MOST_BYTES, _OVERHEAD = 128 << 20, 64
+"""Of all values, and of each beside its characters: what ten thousand jobs of fifty flags each may need."""
+
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+LONGEST_VALUE = 4096
+"""Characters of a value in a file of jobs, as of a path (PATH_MAX)."""
+
+MOST_VALUES = 10_000
+"""Values of one flag, as a net has layers."""
 
 
 class Mistake(Exception):  # noqa: N818 - leaves as a UsageError, with the file
@@ -44,6 +54,27 @@ class Value:
 
     texts: tuple[str, ...]
     line: int
+
+
+class Allowance:
+    """How much the values of a file may take: aliases and matrices multiply them."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_BYTES
+
+    def take(self, text: str, line: int) -> str:
+        """The same text, if it is not too long, and not too much together with those before.
+
+        Raises:
+            Mistake: it is.
+        """
+        if len(text) > LONGEST_VALUE:
+            raise Mistake(f"a value has more than {LONGEST_VALUE} characters", line, "a list is written [a, b]")
+        self._left -= len(text) + _OVERHEAD
+        if self._left < 0:
+            what = "the values of this file, all aliases and jobs written out, are too many"
+            raise Mistake(what, line, "make files of fewer jobs")
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +109,7 @@ def made_job(
     output: Path,
     line: int,
     check: Callable[[Mapping[str, Any]], None] | None,
+    allowance: Allowance,
 ) -> Job:
     """A job from its flags.
 
@@ -89,6 +121,7 @@ def made_job(
         output: the folder that gets its folder.
         line: where it stands.
         check: looks for flags that contradict each other.
+        allowance: what its values are taken from.
 
     Raises:
         Mistake: the command has no such flag, or would refuse its value.
@@ -107,7 +140,10 @@ def made_job(
             raise Mistake(f"ristretto {command_name} has no flag '{key}'", value.line, cure)
         if not value.texts:
             continue
-        texts = tuple(text.replace("{name}", name).replace("{folder}", str(folder)) for text in value.texts)
+        texts = tuple(
+            allowance.take(text.replace("{name}", name).replace("{folder}", str(folder)), value.line)
+            for text in value.texts
+        )
         arguments += _words(parameter, texts, value)
         if isinstance(parameter.type, OutputPath):
             written[key] = Path(texts[-1])
@@ -151,12 +187,17 @@ def parameters_of(command: click.Command) -> dict[str, click.Option]:
 
 
 def labels(values: Sequence[Value]) -> list[str]:
-    """A word for each value of a matrix, all of them different: of paths no more than tells them apart."""
-    paths = [PurePath(",".join(value.texts) or "null").parts for value in values]
+    """A word for each value of a matrix, all of them different: of paths no more than tells them apart.
+
+    What is longer than a name may be tells no more: then a number does.
+    """
+    paths = [PurePath(",".join(value.texts)[-LONGEST_VALUE:] or "null").parts for value in values]
     for count in range(1, max(map(len, paths)) + 1):
-        found = [_word("-".join(parts[-count:])) for parts in paths]
+        found = [_short(_word("-".join(parts[-count:]))) for parts in paths]
         if len({word.lower() for word in found}) == len(found):
             return found
+        if max(map(len, found)) > LONGEST_NAME:
+            break
     return [f"{number}-{word}" for number, word in enumerate(found, start=1)]
 
 

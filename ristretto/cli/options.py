@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +26,18 @@ class OutputPath(click.Path):
 
 
 OUTPUT_PATH = OutputPath(path_type=Path)
+
+
+def check_results(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """As ``check_outputs``; and until the command ends no result goes over anything else that it reads.
+
+    Raises:
+        UsageError: a result cannot be written, or would go over an input or another result.
+    """
+    from ristretto.atomic import check_outputs, one_job
+
+    click.get_current_context().with_resource(one_job())
+    check_outputs(outputs, inputs)
 
 
 def whole(name: str) -> click.IntRange:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ristretto.cli.options import PATH
+from ristretto.cli.options import PATH, check_results
 
 
 @click.command(short_help="Draw the JSON report of a quantization as an HTML page.")
@@ -21,11 +21,11 @@ def report(source: Path, html: Path) -> int:
     Example:
       ristretto report --report report.json --html report.html
     """
-    from ristretto.atomic import atomic_write_text, check_outputs
+    from ristretto.atomic import atomic_write_text
     from ristretto.pipeline.files import read_json
     from ristretto.report.html.page import page_of_file
 
-    check_outputs([html], [source])
+    check_results([html], [source])
     atomic_write_text(html, page_of_file(read_json(source, "report"), str(source)))
     click.echo(f"{html}: written")
     return 0

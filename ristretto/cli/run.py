@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ristretto.cli.options import PATH, model, net_run, optional_weights, phase, simulated
+from ristretto.cli.options import PATH, check_results, model, net_run, optional_weights, phase, simulated
 
 
 @click.command(short_help="Run one batch through a net and save its blobs.")
@@ -30,7 +30,6 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     """
     import numpy as np
 
-    from ristretto.atomic import check_outputs
     from ristretto.cli.console import say_device, warn
     from ristretto.cli.npz import save_npz
     from ristretto.errors import UsageError
@@ -39,7 +38,7 @@ def run(outputs: Path, blobs: str | None, batch: int, **flags: Any) -> int:
     from ristretto.report.events import Warned
 
     read = [flags["model"], *flags["weights"], *filter(None, [flags["inputs"]])]
-    check_outputs([outputs], read)
+    check_results([outputs], read)
     options = NetOptions(**simulated(flags))
     wanted = None if blobs is None else tuple(part.strip() for part in blobs.split(",") if part.strip())
     if wanted == ():

@@ -9,6 +9,7 @@ import click
 
 from ristretto.cli.options import (
     batches_asked,
+    check_results,
     iterations,
     model,
     net_run,
@@ -40,7 +41,7 @@ def test(**flags: Any) -> int:
     Example:
       ristretto test --model quantized.prototxt --weights net.caffemodel --iterations all
     """
-    from ristretto.atomic import atomic_write_text, check_outputs
+    from ristretto.atomic import atomic_write_text
     from ristretto.cli.console import job_console
     from ristretto.numerics.arithmetic import Arithmetic
     from ristretto.pipeline.evaluate import NetOptions, evaluate
@@ -52,7 +53,7 @@ def test(**flags: Any) -> int:
     batches, blob = batches_asked(flags.pop("iterations"), flags["inputs"]), flags.pop("score")
     script = flags.pop("score_script")
     if report_path is not None:
-        check_outputs([report_path], [flags["model"], *flags["weights"], *filter(None, [flags["inputs"]])])
+        check_results([report_path], [flags["model"], *flags["weights"], *filter(None, [flags["inputs"]])])
     options = NetOptions(**simulated(flags))
     with job_console() as console:
         result = evaluate(options, batches, blob, console.hear, script, details=report_path is not None)

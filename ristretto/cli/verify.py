@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ristretto.cli.options import OUTPUT_PATH, PATH, untrusted
+from ristretto.cli.options import OUTPUT_PATH, PATH, check_results, untrusted
 
 EXIT_DIFFERENT = 3
 
@@ -36,14 +36,14 @@ def verify(report: Path, tolerance: float, untrusted: bool, data_root: Path | No
 
     Exit status: 0 the same again, 3 something is different.
     """
-    from ristretto.atomic import atomic_write_text, check_outputs
+    from ristretto.atomic import atomic_write_text
     from ristretto.cli.console import job_console
     from ristretto.pipeline.verify import verify as verify_report
     from ristretto.report.jsonfile import dump
     from ristretto.report.verification import verification_lines, verification_to_json
 
     if as_json is not None:
-        check_outputs([as_json], [report])
+        check_results([as_json], [report])
     with job_console() as console:
         found = verify_report(report, tolerance, console.hear, untrusted=untrusted, data_root=data_root)
     for line in verification_lines(found):

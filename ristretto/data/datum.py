@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.wire import BYTES, FIXED32, VARINT, WireError, fields, read_varint, signed64
-from ristretto.data.opencv import LIMIT, cv2
+from ristretto.data.opencv import LIMIT, cv2, lacks_memory, quiet
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
+
+NO_MEMORY = "needs more memory than there is"
 
 _USUAL = re.compile(rb"\x08[\x80-\xff]{0,9}[\0-\x7f]\x10[\x80-\xff]{0,9}[\0-\x7f]\x18[\x80-\xff]{0,9}[\0-\x7f]\x22")
 """How nearly all raw Datums begin: channels, height, width, then the key of the pixels."""
@@ -135,16 +137,18 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
     """
     flag = {None: cv2.IMREAD_UNCHANGED, 3: cv2.IMREAD_COLOR, 1: cv2.IMREAD_GRAYSCALE}[color]
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if len(encoded) else None
+        with quiet():
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if len(encoded) else None
+        if image is not None:
+            return planar(image)
     except cv2.error as error:
+        if lacks_memory(error):
+            raise BadImageError(NO_MEMORY) from error
         if "MAX_IMAGE" in str(error):
             what = f"holds an image of more pixels than {LIMIT} allows"
             raise BadImageError(what) from error
-        image = None
-    if image is None:
-        what = "holds an image that cannot be decoded"
-        raise BadImageError(what)
-    return planar(image)
+    what = "holds an image that cannot be decoded"
+    raise BadImageError(what)
 
 
 def planar(image: NDArray[Any]) -> NDArray[np.uint8]:

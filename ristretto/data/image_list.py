@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
 from ristretto.data.cache import Cache
-from ristretto.data.datum import BadImageError, decode_image, planar
-from ristretto.data.opencv import cv2
+from ristretto.data.datum import NO_MEMORY, BadImageError, decode_image, planar
+from ristretto.data.opencv import LIMIT, cv2, lacks_memory, max_pixels
 from ristretto.data.records import RecordSource
 from ristretto.data.source import Resolver, image_and_label_shapes, read_batch_size
 from ristretto.data.transform import read_transform
-from ristretto.inputs import read_input
+from ristretto.inputs import note_inputs, read_input
 
 _LABEL = re.compile("-?[0-9]{1,10}")
 
@@ -39,6 +39,10 @@ class ImageListSource(RecordSource):
         if (self._size[0] > 0) != (self._size[1] > 0):
             cure = "set both or none"
             raise view.error("new_height and new_width go together", field="new_height", cure=cure)
+        if self._size[0] * self._size[1] > max_pixels():
+            what = f"images of {self._size[0]} x {self._size[1]} pixels are larger than {LIMIT} allows"
+            cure = f"make new_height and new_width smaller; {max_pixels()} pixels are allowed"
+            raise view.error(what, field="new_height", cure=cure)
         self._color = 3 if view.flag("is_color") else 1
         self.batch_size = read_batch_size(view)
         self._shuffle = view.flag("shuffle")
@@ -53,6 +57,8 @@ class ImageListSource(RecordSource):
             raise self._resolver.error(f"the image list '{self._list}' names no image", "write one 'path label' a line")
         image, _ = self.kept()(0)
         self._resolver.note_images(self._list, self._folder, self._items[0][0])
+        items, folder, roots = self._items, self._folder, self._roots()
+        note_inputs(lambda: (root / (folder + name) for name, _ in items for root in roots))
         self.shapes = image_and_label_shapes(layer, self.batch_size, self.transform.output_shape(image.shape))
 
     def _read_list(self) -> list[tuple[str, int]]:
@@ -70,9 +76,13 @@ class ImageListSource(RecordSource):
 
     def missing(self) -> list[str]:
         """The images that the list names and that are not there."""
-        roots = [Path(), *filter(None, [self._resolver.data_root])]
+        roots = self._roots()
         names = dict.fromkeys(self._folder + name for name, _ in self._items)
         return [name for name in names if not any((root / name).exists() for root in roots)]
+
+    def _roots(self) -> tuple[Path, ...]:
+        """Where images are looked for."""
+        return (Path(), *filter(None, [self._resolver.data_root]))
 
     def order(self, rng: np.random.Generator) -> Iterator[int]:
         """List order, or a new shuffle every round."""
@@ -89,13 +99,13 @@ class ImageListSource(RecordSource):
             name, label = self._items[number]
             path = self._resolver.find(self._folder + name, "the image")
             try:
-                image = decode_image(read_input(path), self._color)
+                image = self._resized(decode_image(read_input(path), self._color))
             except (OSError, BadImageError) as error:
                 why = f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
                 raise self._resolver.error(
                     f"the image '{path}' {why}", "replace it, or take it off the list"
                 ) from error
-            return self._resized(image), float(label)
+            return image, float(label)
 
         return read_one
 
@@ -103,7 +113,11 @@ class ImageListSource(RecordSource):
         height, width = self._size
         if not height or image.shape[1:] == (height, width):
             return image
-        return planar(cv2.resize(image.transpose(1, 2, 0), (width, height)))
+        try:
+            return planar(cv2.resize(image.transpose(1, 2, 0), (width, height)))
+        except cv2.error as error:
+            why = NO_MEMORY if lacks_memory(error) else f"cannot be resized to {height} x {width} pixels"
+            raise BadImageError(why) from error
 
     def describe(self, number: int) -> str:
         """The image's path."""

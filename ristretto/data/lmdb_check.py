@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 from ristretto.data.mapped import give_back
@@ -20,6 +21,8 @@ _KINDS = 0x7F
 """What a page is: a branch, a leaf, an overflow, a meta page, or a part of a database that Caffe does not make."""
 
 _NODE = struct.Struct("<HHHH")
+_LONGEST_KEY = 511
+"""Bytes of a key (MDB_MAXKEYSIZE)."""
 _BIG = 0x01
 """A record that lies in pages of its own."""
 
@@ -98,6 +101,7 @@ class _Tree:
             what = f"page {number} has no room for its records"
             raise LmdbError(what)
         children = []
+        spans = []
         for (node,) in struct.iter_unpack("<H", page[_HEADER:lower]):
             if not upper <= node <= size - _NODE.size:
                 what = f"page {number} has a record outside of it"
@@ -117,6 +121,14 @@ class _Tree:
             if end > size:
                 what = f"page {number} has a record that ends outside of it"
                 raise LmdbError(what)
+            if key > _LONGEST_KEY:
+                what = f"page {number} has a key of {key} bytes"
+                raise LmdbError(what)
+            spans.append((node, end))
+        spans.sort()
+        if any(end > after for (_, end), (after, _) in pairwise(spans)):
+            what = f"page {number} has a record twice, or one inside another"
+            raise LmdbError(what)
         return children
 
     def _take(self, first: int, count: int) -> None:

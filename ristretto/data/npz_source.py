@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
+from zipfile import ZipFile
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX, read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
 from ristretto.caffe.limits import ARRAYS_MB, limit, to_raise
 from ristretto.caffe.netspec import Shape
 from ristretto.data.source import Batch, DataSource, Picker, first_broken
-from ristretto.errors import DataError
+from ristretto.errors import DataError, RistrettoError
 from ristretto.inputs import open_input
 
-_DAMAGE = (
-    *(OSError, ValueError, EOFError, KeyError, SyntaxError, MemoryError, NotImplementedError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
-)
-"""What numpy and zipfile raise on damaged files: each layer of the format (zip, deflate, header, data) has its own."""
+_HEADER_BYTES = 10_012
+"""The longest beginning of an array that numpy takes: magic, length, header."""
 
 
 class NpzSource(DataSource):
@@ -100,18 +98,22 @@ def open_npz(path: Path, wanted: Mapping[str, Shape | None], batch_size: int | N
 def _load(path: Path, wanted: Mapping[str, Shape | None]) -> dict[str, NDArray[np.float32]]:
     try:
         with open_input(path) as stream:  # numpy leaves a file open that it opened itself and found damaged
-            arrays = _arrays(np.load(stream, allow_pickle=False), wanted, path)
-    except _DAMAGE as error:
+            arrays = _arrays(stream, wanted, path)
+    except RistrettoError:
+        raise
+    except Exception as error:
+        # numpy, zipfile and whatever unpacks check little: bytes that others wrote make them raise nearly anything.
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz file, or damaged"
         raise DataError(f"cannot read the arrays: {why}", file=str(path), cure="write it with numpy.savez") from error
     return {name: fitting(array, wanted[name], name, str(path)) for name, array in arrays.items()}
 
 
-def _arrays(file: object, wanted: Mapping[str, Shape | None], path: Path) -> dict[str, NDArray[np.generic]]:
-    """The wanted arrays of what numpy loaded."""
-    if not isinstance(file, np.lib.npyio.NpzFile):
+def _arrays(stream: BinaryIO, wanted: Mapping[str, Shape | None], path: Path) -> dict[str, NDArray[np.generic]]:
+    """The wanted arrays of a file."""
+    if stream.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
         raise DataError("it holds one array without a name", file=str(path), cure="write it with numpy.savez")
-    with file:
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as file:
         missing = [name for name in wanted if name not in file.files]
         if missing:
             what = f"no array for blob '{missing[0]}'"
@@ -120,21 +122,33 @@ def _arrays(file: object, wanted: Mapping[str, Shape | None], path: Path) -> dic
             raise DataError(what, file=str(path), cure=cure)
         left, found = limit(ARRAYS_MB) << 20, {}
         for name in wanted:
-            # Once as it is stored, of which no more is read than is claimed, and once as float32.
-            left -= _bytes_of(file, name)
-            if left >= 0:
-                found[name] = np.asarray(file[name])
-                left -= 4 * found[name].size
+            left -= _bytes_of(file.zip, name)
             if left < 0:
                 what = f"the arrays take more than {limit(ARRAYS_MB)} MB"
                 raise DataError(what, file=str(path), cure=to_raise(ARRAYS_MB))
+            found[name] = np.asarray(file[name])
         return found
 
 
-def _bytes_of(file: np.lib.npyio.NpzFile, name: str) -> int:
-    """How large an array is once it is unpacked."""
-    stored = {each.filename: each.file_size for each in file.zip.infolist()} if file.zip is not None else {}
-    return stored.get(f"{name}.npy", stored.get(name, 0))
+def _bytes_of(archive: ZipFile, name: str) -> int:
+    """What an array takes, once as it is stored and once as float32: its beginning tells, before it is unpacked.
+
+    Raises:
+        ValueError: the file does not hold as much as that says, or it makes no sense.
+    """
+    stored = archive.getinfo(name if name in archive.NameToInfo else f"{name}.npy")  # as numpy looks for it
+    with archive.open(stored) as member:
+        start = member.read(_HEADER_BYTES)
+    if not start.startswith(MAGIC_PREFIX):
+        return stored.file_size  # no array, which numpy gives as bytes
+    begun = BytesIO(start)
+    read = read_array_header_1_0 if read_magic(begun) == (1, 0) else read_array_header_2_0
+    shape, _, dtype = read(begun)
+    count = math.prod(shape)
+    if not 0 <= count * dtype.itemsize <= stored.file_size:
+        what = f"{stored.file_size} bytes for an array of shape {shape}"
+        raise ValueError(what)
+    return count * (dtype.itemsize + 4)
 
 
 def fitting(array: NDArray[np.generic], declared: Shape | None, name: str, file: str = "") -> NDArray[np.float32]:

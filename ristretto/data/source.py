@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.caffe.view import View
 from ristretto.errors import DataError
-from ristretto.inputs import read_input
+from ristretto.inputs import note_input, read_input
 
 Batch = dict[str, NDArray[np.float32]]
 
@@ -136,9 +136,11 @@ class Resolver:
             why = error.strerror or str(error)
             raise self.error(f"{what} '{source[:200]}' cannot be looked for: {why}", "correct the path") from error
         if found is not None:
-            noted = _noted.get()
-            if noted is not None and what != "the image":
-                noted.append(Noted(what.removeprefix("the "), found))
+            if what != "the image":
+                note_input(found)
+                noted = _noted.get()
+                if noted is not None:
+                    noted.append(Noted(what.removeprefix("the "), found))
             return found
         places = " nor ".join(str(path if path.is_absolute() else Path.cwd() / path) for path in tried)
         cure = "correct the path in the prototxt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec
+from ristretto.caffe.view import View
 from ristretto.data.mean import read_mean
 from ristretto.data.source import Resolver
 from ristretto.errors import DataError
 
 _CHANGES_PIXELS = ("resize_param", "noise_param", "distort_param", "expand_param", "crop_h", "crop_w")
 _HARMLESS = frozenset({"emit_constraint"})
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +86,16 @@ class Transform:
             out = np.empty(pixels.shape, np.float32)
         values = out[:, :, ::-1] if mirrored else out
         values[...] = pixels
-        if self.mean_image is not None:
-            values -= self.mean_image[:, rows, columns]
-        if self.mean_values is not None:
-            values -= self.mean_values
-        if self.scale != 1:
-            with np.errstate(over="ignore"):  # infinity is named where a net makes no score of it
+        with np.errstate(over="ignore"):  # of bytes no infinity can come (_check_largest), floats are looked at
+            if self.mean_image is not None:
+                values -= self.mean_image[:, rows, columns]
+            if self.mean_values is not None:
+                values -= self.mean_values
+            if self.scale != 1:
                 values *= np.float32(self.scale)
+        if image.dtype != np.uint8 and not np.isfinite(out).all():
+            what = f"transform_param makes infinity of {name()}: its values are too large for float32"
+            raise self.resolver.error(what, "make scale smaller, or the values")
         return out
 
     def _corner(self, spare_rows: int, spare_columns: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -121,7 +127,7 @@ def read_transform(layer: LayerSpec, resolver: Resolver) -> Transform:
 
     Raises:
         DataError: it contradicts itself, or asks for what this tool does not do to pixels.
-        NetError: a value makes no sense.
+        NetError: a value makes no sense, or would make infinity of the largest byte.
     """
     view = layer.view.child("transform_param")
     for name in _CHANGES_PIXELS:
@@ -141,20 +147,32 @@ def read_transform(layer: LayerSpec, resolver: Resolver) -> Transform:
         )
     if view.flag("force_color") and view.flag("force_gray"):
         raise view.error("force_color and force_gray exclude each other", field="force_gray", cure="keep one")
-    values = view.numbers("mean_value")
+    values, scale = view.numbers("mean_value"), view.number("scale")
+    for name, value in (("scale", scale), *(("mean_value", value) for value in values)):
+        if not math.isfinite(value):
+            raise view.error(f"{name} is {value}", field=name, cure="give a number that float32 holds")
     image: NDArray[np.float32] | None = None
     if view.has("mean_file"):
         if values:
             raise view.error("mean_file and mean_value exclude each other", field="mean_value", cure="keep one")
         image = read_mean(resolver.find(view.text("mean_file"), "the mean file"))
+    _check_largest(view, scale, float(np.abs(image).max()) if image is not None else max(map(abs, values), default=0.0))
     color = 3 if view.flag("force_color") else 1 if view.flag("force_gray") else None
     return Transform(
         resolver,
         image,
         np.array(values, np.float32).reshape(-1, 1, 1) if values else None,
-        view.number("scale"),
+        scale,
         view.integer("crop_size"),
         view.flag("mirror"),
         layer.phase == "TRAIN",
         color,
     )
+
+
+def _check_largest(view: View, scale: float, mean: float) -> None:
+    """Refuse a scale that would make infinity of some byte, where the largest mean is so large; no mean alone does."""
+    largest = abs(scale) * (255 + mean)
+    if largest > _LARGEST:
+        what = f"pixels would become as large as {largest:g}, more than float32 holds"
+        raise view.error(what, field="scale", cure="correct the scale or the mean")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.solver import UpdateRule
+from ristretto.finetune.rates import power
 
 Array = NDArray[np.float32]
 History = tuple[Array, ...]
@@ -99,7 +100,9 @@ def _adam(
     mean: Array = (1 - first) * gradient + first * history[0]
     squares: Array = (1 - second) * gradient * gradient + second * history[1]
     count = iteration + 1
-    correction = np.float32(math.sqrt(1.0 - float(second) ** count) / (1.0 - float(first) ** count))
+    correction = np.float32(
+        np.sqrt(np.float64(1.0 - power(float(second), count))) / np.float64(1.0 - power(float(first), count))
+    )
     update: Array = np.divide(rate * correction * mean, np.sqrt(squares) + np.float32(rule.delta))
     return update, (mean, squares)
 

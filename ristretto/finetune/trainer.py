@@ -80,7 +80,7 @@ class Trainer:
                 blob: tuple(passed.values[finals[blob]].detach().reshape(-1).tolist()) for blob in self.net.net.outputs
             }
         rate = learning_rate(self.policy, self.iteration)
-        with np.errstate(over="ignore", invalid="ignore"):  # the next loss tells
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the next loss tells
             self._update(rate)
         done = Step(self.iteration, sum(losses) / len(losses), rate, outputs)
         self.iteration += 1

@@ -78,8 +78,12 @@ class NodeList:
         return name
 
     def floats(self, values: float | Sequence[float]) -> str:
-        """A constant of the model's float type: a scalar, or a vector."""
-        return self.constant(np.asarray(values, np.float64 if self.double else np.float32))
+        """A constant of the model's float type: a scalar, or a vector; within float32."""
+        exact = np.asarray(values, np.float64)
+        if self.double:
+            return self.constant(exact)
+        greatest = float(np.finfo(np.float32).max)
+        return self.constant(np.where(np.isinf(exact), exact, np.clip(exact, -greatest, greatest)).astype(np.float32))
 
     def ints(self, values: int | Sequence[int]) -> str:
         """An int64 constant: a scalar, or a vector (shapes, axes, starts)."""

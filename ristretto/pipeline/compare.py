@@ -239,8 +239,9 @@ def _at_the_ends(values: Array, fmt: Format | None) -> int:
     """How many values lie at an end of a format or beyond; a zero at the end of an unsigned one lost nothing."""
     if fmt is None:
         return 0
-    low = values <= fmt.min if fmt.min < 0.0 else values < fmt.min
-    return int(np.count_nonzero(low | (values >= fmt.max)))
+    with np.errstate(over="ignore"):  # a limit beyond float32 is infinite there
+        low = values <= fmt.min if fmt.min < 0.0 else values < fmt.min
+        return int(np.count_nonzero(low | (values >= fmt.max)))
 
 
 def _share(part: int, whole: int, fmt: Format | None) -> float | None:

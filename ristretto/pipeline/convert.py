@@ -11,7 +11,7 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 
-from ristretto.atomic import atomic_write_bytes, check_outputs
+from ristretto.atomic import atomic_write_bytes, check_outputs, one_job
 from ristretto.caffe.confined import confined_to
 from ristretto.caffe.net import build_net, modernise, read_prototxt
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Phase, Shape
@@ -101,6 +101,7 @@ class Converted:
     warnings: tuple[str, ...]
 
 
+@one_job()
 def convert(options: ConvertOptions) -> Converted:
     """Write a net as an ONNX model.
 

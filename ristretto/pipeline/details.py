@@ -172,7 +172,7 @@ def _look_at_values(job: Job, tallies: Sequence[_Tally]) -> int:
     images = 0
     for piece in _pieces(job.images_to_look_at(DETAIL_IMAGES), size):
         made = net.run(piece)
-        images += len(next(iter(piece.values())))
+        images += len(next(iter(piece.values()))) if piece else held  # a net that makes its own data is fed nothing
         for tally in tallies:
             for value in tally.values:
                 tally.add(made[value])
@@ -207,7 +207,8 @@ def _beyond(values: Array, fmt: Format) -> int:
     if isinstance(fmt, ChannelFixedPoint):
         channels = values.reshape(len(fmt.fls), -1)
         return sum(_beyond(channel, each) for channel, each in zip(channels, fmt.channels, strict=True))
-    return int(np.count_nonzero((values < fmt.min) | (values > fmt.max)))
+    with np.errstate(over="ignore"):  # a limit beyond float32 is infinite there
+        return int(np.count_nonzero((values < fmt.min) | (values > fmt.max)))
 
 
 def _energy(values: Array) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.atomic import check_again
 from ristretto.caffe.confined import confined_to
 from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.netspec import NetSpec, Phase
@@ -160,6 +161,7 @@ def _evaluate(
     feed = open_feed(net, inputs=options.inputs, data_root=options.data_root, seed=options.seed, batched=True)
     shapes = Runner(net, weights, [net.finals[blob]]).prepare(feed.shapes)
     scorer = choose_scorer(net, shapes, score, score_script)
+    check_again()
     if isinstance(scorer, Agreement):
         cure = "name an accuracy with --score, give a metric with --score_script, or see its outputs with ristretto run"
         raise UsageError(f"the net computes no score: blob '{scorer.blobs[0]}' is none", file=net.file, cure=cure)
@@ -177,7 +179,7 @@ def _evaluate(
     outputs = {output.blob: output.values for output in result.outputs}
     name = blob if scorer is None else scorer.name
     answers = None if verdicts is None else verdicts.answers()
-    marks = answers, result.broken, result.uncounted
+    marks = answers, result.broken, result.uncounted, result.missing
     scored = Scored(result.score(name), outputs, result.images, result.batches, seconds, None, *marks)
     passed = Pass(net, weights, simulation, feed, iterations, options.threads)
     passed.check(name, scored)
@@ -188,6 +190,7 @@ def _evaluate(
         *duplicate_names(net),
         *overflow_warnings(integer),
         *passed.warnings(scored),
+        *passed.hidden(scored),
         *clueless(scored, "the net"),
         *wrapped_around(feed, scored),
     ]

@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 
+from ristretto.atomic import one_job
 from ristretto.caffe.netspec import NetSpec
 from ristretto.errors import DataError, UsageError
 from ristretto.export.job import Array, Batch, Exported, ExportJob, ExportOptions
@@ -24,6 +25,7 @@ from ristretto.pipeline.watched import WatchedNet
 __all__ = ["ExportOptions", "Exported", "export"]
 
 
+@one_job()
 def export(options: ExportOptions) -> Exported:
     """Write a quantized net for others.
 

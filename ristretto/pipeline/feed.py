@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ristretto.atomic import check_again
 from ristretto.caffe.netspec import LayerSpec, NetSpec, Shape
 from ristretto.caffe.shapes import FED_TYPES, declared_shapes
 from ristretto.data import Cache, DataSource, Picker, open_data, open_npz, relative_to
@@ -183,7 +184,7 @@ def open_feed(
 
     Raises:
         DataError: a source cannot be read.
-        UsageError: the net cannot read its own data and no npz is given.
+        UsageError: the net cannot read its own data and no npz is given, or a result would go over what is read.
     """
     layers = fed_layers(net)
     recipe = Recipe(net, inputs, data_root, seed, batched, Path.cwd(), cache.memory if cache is not None else 0)
@@ -209,6 +210,7 @@ def open_feed(
 
 
 def _told(feed: Feed, source: str) -> Feed:
+    check_again()
     shapes = ", ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in feed.shapes.items())
     _log.debug("data of %s: %s images; %s", source, "unknown" if feed.images is None else feed.images, shapes)
     return feed

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs
+from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs, one_job
 from ristretto.caffe.limits import JSON_MB, YAML_MB, read_at_most
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import (
@@ -162,6 +162,7 @@ class Upgraded:
     weights: str = ""
 
 
+@one_job()
 def apply(
     model: Path,
     formats: Path | QuantPlan,
@@ -214,6 +215,7 @@ class Redone:
     changes: tuple[str, ...]
 
 
+@one_job()
 def convert_dialect(
     model: Path,
     output: Path,
@@ -251,6 +253,7 @@ def convert_dialect(
     return Redone(name, len(plan.layers), changes)
 
 
+@one_job()
 def upgrade(model: Path, output: Path, weights: Path | None = None, output_weights: Path | None = None) -> Upgraded:
     """Bring a net or a solver, and the net's weights file if given, to today's format.
 

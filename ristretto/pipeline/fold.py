@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs
+from ristretto.atomic import atomic_together, atomic_write_bytes, check_outputs, one_job
 from ristretto.caffe.fold import Folded
 from ristretto.caffe.fold import fold as fold_net
 from ristretto.caffe.hdf5 import HDF5_MAGIC
@@ -17,6 +17,7 @@ from ristretto.errors import UsageError
 from ristretto.inputs import read_input
 
 
+@one_job()
 def fold(
     model: Path,
     weights: tuple[Path, ...],

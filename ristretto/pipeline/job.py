@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ristretto.atomic import check_again
 from ristretto.caffe.confined import confined_to
 from ristretto.caffe.equalize import equalize
 from ristretto.caffe.fold import fold
@@ -240,6 +241,8 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
     )
     calibration, more = _open_calibration(options, document, net, feed, layers, cache)
     scoring = open_scoring(options, net, weights, feed, blob, overrides, listener)
+    given = _given_ranges(options, layers)
+    check_again()  # by now all is open that the job reads
     return Job(
         options,
         document,
@@ -252,7 +255,7 @@ def open_job(options: QuantizeOptions, listener: Listener) -> Job:
         sums,
         scoring,
         overrides,
-        _given_ranges(options, layers),
+        given,
         (*warnings, *more),
         listener,
         cache,
@@ -303,4 +306,8 @@ def _open_calibration(
     names = {layer.name for layer in layers}
     train, warnings = runnable(train, _values_of([layer for layer in train.layers if layer.name in names]))
     train_feed = open_feed(train, inputs=None, data_root=options.data_root, seed=options.seed, cache=cache)
+    asked, held = options.calibration_batches * train_feed.batch_size, train_feed.images
+    if options.ranges is None and held is not None and asked > held:
+        what = f"{asked} images were asked for to measure ranges on, the TRAIN source holds {held}"
+        warnings = [*warnings, f"{what}: some were looked at more than once"]
     return Calibration(train, train_feed, options.calibration_batches), warnings

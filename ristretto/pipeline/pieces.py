@@ -15,6 +15,7 @@ from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import Section, live_values
 from ristretto.numerics.formats import Format
+from ristretto.pipeline.labels import LabelNotes
 from ristretto.pipeline.runner import Halfway, Results, Runner
 
 Array = NDArray[np.float32]
@@ -101,7 +102,7 @@ class Pieces:
         )
         return results.values, results.ranges
 
-    def check_labels(self, batch: Mapping[str, Array], number: int) -> bool:
+    def check_labels(self, batch: Mapping[str, Array], number: int) -> LabelNotes:
         """As ``Runner.check_labels``, for the whole batch."""
         return self._runner.check_labels(batch, number)
 

@@ -15,7 +15,7 @@ from ristretto.decide.plan import joined_types, leave_group
 from ristretto.dialects.fields import unset_quantized_type
 from ristretto.errors import UsageError
 from ristretto.graph.registry import emitted_types, forget_emitters
-from ristretto.pipeline.user_code import import_user_module
+from ristretto.pipeline.user_code import import_user_module, note_user_module
 
 GROUP = "ristretto.layers"
 """The group of entry points by which an installed package offers layer types."""
@@ -40,6 +40,7 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
     for name in plugins:
         key = str(Path(name).resolve()) if name.endswith(".py") else name
         _once(key, partial(import_user_module, name))
+        note_user_module(name)
 
 
 def loaded_plugins() -> tuple[str, ...]:

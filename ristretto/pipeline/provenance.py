@@ -15,7 +15,7 @@ from typing import Any
 from ristretto.caffe.confined import Confined
 from ristretto.data import Noted
 from ristretto.data.image_list import split_line
-from ristretto.inputs import open_input, read_input
+from ristretto.inputs import note_inputs, open_input, read_input
 from ristretto.pipeline.options import OUTPUTS
 from ristretto.pipeline.plugins import GROUP
 from ristretto.report.provenance import InputFile, Provenance
@@ -125,6 +125,7 @@ def images_fingerprint(listing: Path, folder: str, confined: Confined | None = N
     names = dict.fromkeys(split_line(line)[0] for line in text.split("\n") if line.strip())
     named = [Path(folder + name) for name in names]
     paths = [path for path in named if (confined is None or confined.holds(path)) and path.is_file()]
+    note_inputs(lambda: paths)
     sizes = [path.stat().st_size for path in paths]
     digest = sha256()
     for path, size in zip(paths, sizes, strict=True):
@@ -134,6 +135,37 @@ def images_fingerprint(listing: Path, folder: str, confined: Confined | None = N
     for number in looked_at:
         digest.update(read_input(paths[number]))
     return InputFile("images", str(listing), sum(sizes), digest.hexdigest(), sampled, folder)
+
+
+Stamps = dict[str, tuple[int, ...]]
+"""By path what changes when somebody writes to a file, or puts another in its place."""
+
+
+def stamps(provenance: Provenance) -> Stamps:
+    """The stamps of all files that a job read; one that is gone has none."""
+    found: Stamps = {}
+    for file in provenance.files:
+        try:
+            stat = Path(file.path).stat()
+        except OSError:
+            continue
+        found[file.path] = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def changed_since(provenance: Provenance, before: Stamps) -> tuple[str, ...]:
+    """The paths of files that are no longer what a job read, by their stamps and then by their content."""
+    now, found = stamps(provenance), []
+    for file in provenance.files:
+        if file.folder is not None or before.get(file.path) == now.get(file.path):
+            continue
+        try:
+            same = fingerprint(file.role, Path(file.path)) == file
+        except OSError:
+            same = False
+        if not same:
+            found.append(file.path)
+    return tuple(found)
 
 
 def versions(command: str) -> dict[str, str]:

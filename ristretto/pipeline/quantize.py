@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from ristretto.atomic import atomic_together, atomic_write_bytes, atomic_write_text, content_of
+from ristretto.atomic import atomic_together, atomic_write_bytes, atomic_write_text, content_of, one_job
 from ristretto.caffe.fold import fold
 from ristretto.caffe.net import read_prototxt
 from ristretto.caffe.upgrade import upgrade_net
@@ -26,12 +26,19 @@ from ristretto.pipeline.compare import compare
 from ristretto.pipeline.details import find_details
 from ristretto.pipeline.device import Device, on_device
 from ristretto.pipeline.evaluate import NetOptions
-from ristretto.pipeline.finished import FinishedScores, read_finished, scores_file
+from ristretto.pipeline.finished import FinishedScores, keeps_scores, read_finished, scores_file
 from ristretto.pipeline.job import Job, open_job
 from ristretto.pipeline.options import QuantizeOptions
-from ristretto.pipeline.provenance import provenance_of
+from ristretto.pipeline.provenance import changed_since, provenance_of, stamps
 from ristretto.pipeline.search import Outcome, search
-from ristretto.pipeline.signs import duplicate_names, ignored_fields, saturated, suspicious_scores, wrapped_around
+from ristretto.pipeline.signs import (
+    changed_inputs,
+    duplicate_names,
+    ignored_fields,
+    saturated,
+    suspicious_scores,
+    wrapped_around,
+)
 from ristretto.pipeline.sound import Pass, spelled_score
 from ristretto.pipeline.wishes import check_options
 from ristretto.pipeline.workers import on_workers
@@ -54,6 +61,7 @@ COMPARED_IMAGES = 32
 __all__ = ["QuantizeOptions", "quantize"]
 
 
+@one_job()
 def quantize(options: QuantizeOptions, listener: Listener = silent) -> Report:
     """Quantize a net: score it, measure ranges, search the bit-widths, score the result, write it.
 
@@ -77,6 +85,7 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
         job = open_job(options, listener)
     images = {"score": job.feed.images, "calibration": job.calibration.feed.images}
     provenance = provenance_of("quantize", options, {}, noted, images)
+    written = stamps(provenance)
     job.scoring.finished = _finished(options, provenance, listener.then)
     listener(DeviceChosen(options.gpu, device.number, device.reason))
     baseline = job.scoring.score(QuantPlan(), "baseline")
@@ -87,6 +96,8 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
     brought = steps(job, sites, outcome) if options.details else ()
     details = find_details(job, sites, outcome) if options.details else None
     report = _report(job, baseline, sites, outcome, brought, details)
+    changed = changed_since(provenance, written)
+    report = replace(report, warnings=(*report.warnings, *changed_inputs(changed)))
     told = listener.warnings
     for warning in report.warnings:
         listener(Warned(warning))
@@ -95,7 +106,8 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
     with atomic_together():
         _write(job, outcome, sites)
         if options.details:
-            report = replace(report, provenance=provenance, comparison=_compared(options))
+            compared = None if changed else _compared(options)  # it reads the files again
+            report = replace(report, provenance=provenance, comparison=compared)
         _write_report(options, report)
     job.scoring.finished.remove()
     return report
@@ -103,7 +115,7 @@ def _quantize(options: QuantizeOptions, listener: Recorder, device: Device) -> R
 
 def _finished(options: QuantizeOptions, provenance: Provenance, listener: Listener) -> FinishedScores:
     """The scores that a stopped run of the same job has left, where it is to go on."""
-    if options.model_quantized is None:
+    if options.model_quantized is None or not keeps_scores(options.model_quantized):
         return FinishedScores()
     file, job = scores_file(options.model_quantized), provenance_to_json(provenance)
     if not options.resume:
@@ -173,6 +185,7 @@ def _report(
         *duplicate_names(job.net),
         *suspicious_ranges(ranges),
         *suspicious_scores(job, baseline, ladders, combined),
+        *_pass(job, QuantPlan(), job.weights).hidden(baseline),
         *_pass(job, outcome.plan, outcome.weights or job.weights).warnings(combined),
         *saturated(outcome.plan, ranges, job.types, details),
         *wrapped_around(job.feed, baseline),

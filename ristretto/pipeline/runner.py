@@ -6,15 +6,16 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import NetSpec, Shape
 from ristretto.caffe.parameters import fit_weights
-from ristretto.caffe.shapes import infer_shapes
+from ristretto.caffe.shapes import FED_TYPES, infer_shapes
 from ristretto.caffe.weights import Weights
+from ristretto.decide.plan import group_of
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Kernels, Measure, Section, Simulation, build
@@ -24,7 +25,7 @@ from ristretto.numerics.formats import Format
 from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
-from ristretto.pipeline.labels import LabelRule, has_labels, label_rules
+from ristretto.pipeline.labels import LabelNotes, LabelRule, computed_rules, has_labels, label_rules
 from ristretto.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -36,8 +37,27 @@ Array = NDArray[np.float32]
 class _Loaded:
     shapes: dict[str, Shape]
     largest: tuple[int, str]
+    fetched: int
     built: BuiltNet
     session: Session
+
+
+@dataclass(slots=True)
+class _Numbers:
+    """What labels and indices must be.
+
+    Attributes:
+        fed: the rules about what is fed.
+        computed: those about values that ``maker`` computes, without the rest of the net.
+        once: whether that takes long, so that only the first batch is looked at.
+        seen: whether one was.
+    """
+
+    fed: list[LabelRule]
+    computed: list[LabelRule]
+    maker: Runner | None
+    once: bool
+    seen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class Runner:
     device: int | None = field(default_factory=current_device)
     integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[tuple[str, Shape], ...], bool], _Loaded] = field(default_factory=dict)
-    _rules: dict[tuple[tuple[str, Shape], ...], list[LabelRule]] = field(default_factory=dict)
+    _rules: dict[tuple[tuple[str, Shape], ...], _Numbers] = field(default_factory=dict)
 
     def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
         """Run one batch, a section from what the layers before it have made of one.
@@ -129,6 +149,9 @@ class Runner:
             self._check_memory(loaded)
         if not isinstance(batch, Halfway):
             self.check_labels(arrays)
+        return self._computed(loaded, arrays, losses=losses)
+
+    def _computed(self, loaded: _Loaded, arrays: Mapping[str, Array], *, losses: bool) -> Results:
         built = loaded.built
         names = [*built.fetches.values(), *(name for pair in built.extremes.values() for name in pair)]
         names += [name for tap in built.taps.values() for name in tap.outputs]
@@ -156,27 +179,73 @@ class Runner:
         """
         return self._load(dict(fed)).shapes
 
-    def check_labels(self, batch: Mapping[str, Array], number: int | None = None) -> bool:
-        """Refuse labels that no class has, if the net reads them as they are fed.
+    def check_labels(self, batch: Mapping[str, Array], number: int | None = None) -> LabelNotes:
+        """Refuse labels that no class has, and indices that no row has.
 
         Args:
             batch: what is fed.
             number: that of the batch in its pass, if it is known.
 
         Returns:
-            whether an accuracy of the net has no label that counts.
+            what else is strange about them.
 
         Raises:
             DataError: a label is wrong; the error names it and its image.
         """
         if self.section.start or not has_labels(self.net):
-            return False
+            return LabelNotes()
         key = tuple(sorted((blob, array.shape) for blob, array in batch.items()))
         if key not in self._rules:
-            self._rules[key] = label_rules(self.net, infer_shapes(self.net, dict(key)))
-        for rule in self._rules[key]:
+            self._rules[key] = self._numbers(dict(key))
+        numbers = self._rules[key]
+        for rule in numbers.fed:
             rule.check(batch, number)
-        return any(rule.layer.type == "Accuracy" and rule.all_ignored(batch) for rule in self._rules[key])
+        judged = [(rule, batch) for rule in numbers.fed]
+        # A section ends before the layers that would compute labels, or sees a piece of the batch.
+        if numbers.maker is not None and self.section == Section() and not (numbers.once and numbers.seen):
+            made = numbers.maker.made(batch)
+            images = len(next(iter(batch.values()))) if batch else -1
+            for rule in numbers.computed:
+                rule.check(made, number, images)
+            numbers.seen = True
+            judged += [(rule, made) for rule in numbers.computed]
+        accuracies = [(rule, values) for rule, values in judged if rule.layer.type == "Accuracy"]
+        return LabelNotes(
+            any(rule.all_ignored(values) for rule, values in accuracies),
+            any(
+                rule.lacks_class(values)
+                for rule, values in accuracies
+                if any(top in self.outputs for top in rule.layer.outputs[1:])
+            ),
+        )
+
+    def _numbers(self, fed: dict[str, Shape]) -> _Numbers:
+        net, shapes = self.net, infer_shapes(self.net, fed)
+        computed = computed_rules(net, shapes)
+        values = tuple(dict.fromkeys(rule.blob for rule in computed))
+        needed = net.upstream(values)
+        layers = tuple(layer for layer in net.layers if needed.intersection(layer.outputs))
+        maker = replace(
+            self,
+            net=replace(net, layers=layers),
+            outputs=values,
+            measured=(),
+            errors=(),
+            diagnose=False,
+            device=None,
+            integer={},
+            _loaded={},
+            _rules={},
+        )
+        once = any(group_of(layer.type) is not None for layer in layers)
+        return _Numbers(label_rules(net, shapes), computed, maker if computed else None, once)
+
+    def made(self, batch: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs for a batch that may hold more than the net reads; its labels are not looked at."""
+        read = {top for layer in self.net.layers if layer.type in FED_TYPES for top in layer.tops}
+        arrays = {blob: array for blob, array in batch.items() if blob in read}
+        loaded = self._load({blob: array.shape for blob, array in arrays.items()}, arrays.values())
+        return self._computed(loaded, arrays, losses=False).values
 
     def _largest(self, shapes: Mapping[str, Shape]) -> tuple[int, str]:
         """Of the layers that run the one whose inputs and outputs take most memory: their bytes, and its name."""
@@ -191,11 +260,15 @@ class Runner:
         )
 
     def _check_memory(self, loaded: _Loaded) -> None:
-        """Refuse a layer that the memory cannot hold: the system would end this process, or others."""
+        """Refuse a layer, or results, that the memory cannot hold: the system would end this process, or others."""
         size, layer = loaded.largest
         if size > memory_bytes():
             what = f"its inputs and outputs take {size >> 20} MB, there is no such memory"
             raise NetError(what, file=self.net.file, layer=layer, cure="make the batch or the image smaller")
+        if loaded.fetched > memory_bytes():
+            count = len(loaded.built.fetches)
+            what = f"the {count} blobs that are asked for take {loaded.fetched >> 20} MB, there is no such memory"
+            raise NetError(what, file=self.net.file, cure="ask for fewer, or make the batch or the image smaller")
 
     def _load(self, fed: dict[str, Shape], arrays: Iterable[Array] = ()) -> _Loaded:
         # Faster kernels give a number where a value is NaN; plain ones keep it.
@@ -238,5 +311,7 @@ class Runner:
             )
             # A batch in pieces may have two shapes; more are not needed at once.
             self._loaded = dict([*self._loaded.items()][-1:])
-            self._loaded[key] = _Loaded(shapes.values, self._largest(shapes.values), built, session)
+            largest = self._largest(shapes.values)
+            fetched = sum(4 * math.prod(shapes.values[value]) for value in built.fetches)
+            self._loaded[key] = _Loaded(shapes.values, largest, fetched, built, session)
         return self._loaded[key]

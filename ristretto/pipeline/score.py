@@ -43,6 +43,7 @@ class PassResult:
         ranges: ranges of the values that the runner measures.
         broken: number of the first batch with NaN or infinity in an output, or None.
         uncounted: how many batches had an accuracy without a label that counts.
+        missing: how many had an accuracy of classes with a class without an image.
     """
 
     outputs: tuple[Output, ...]
@@ -52,6 +53,7 @@ class PassResult:
     ranges: dict[str, TensorStats]
     broken: int | None = None
     uncounted: int = 0
+    missing: int = 0
 
     def output(self, blob: str) -> Output:
         """One output blob by name."""
@@ -131,7 +133,7 @@ def run_pass(
     start = time.perf_counter()
     sums: dict[str, NDArray[np.float64]] = {}
     seen: list[dict[str, TensorStats]] = []
-    images = count = uncounted = 0
+    images = count = uncounted = missing = 0
     broken: int | None = None
     if scorer is not None:
         scorer.start()
@@ -162,7 +164,7 @@ def run_pass(
             listener(BatchDone(count, shown))
             if broken is None and not all(np.isfinite(ran.values[value]).all() for value in values):
                 broken = count
-            uncounted += ran.uncounted
+            uncounted, missing = uncounted + ran.notes.uncounted, missing + ran.notes.missing
             images, count = images + size, count + 1
             if stop is not None and stop():
                 break
@@ -177,7 +179,7 @@ def run_pass(
     seconds = max(time.perf_counter() - start, 1e-9)
     _log.debug("pass %s: %d images in %.2f s, %.0f a second", purpose, images, seconds, images / seconds)
     listener(PassDone(purpose, loss, outputs))
-    return PassResult(outputs, loss, images, count, merge_stats(seen), broken, uncounted)
+    return PassResult(outputs, loss, images, count, merge_stats(seen), broken, uncounted, missing)
 
 
 def _ran(

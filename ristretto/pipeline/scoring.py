@@ -130,7 +130,7 @@ class Scoring:
         right = None if verdicts is None else verdicts.right()
         answers = None if verdicts is None else verdicts.answers()
         score = result.score(self.blob)
-        marks = answers, result.broken, result.uncounted
+        marks = answers, result.broken, result.uncounted, result.missing
         scored = Scored(score, outputs, result.images, result.batches, seconds, right, *marks)
         if watch is None:
             return scored

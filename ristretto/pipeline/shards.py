@@ -24,6 +24,7 @@ from ristretto.graph.build import Simulation
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.feed import Batch, Feed, Picked, Recipe
 from ristretto.pipeline.integer import TapTotals
+from ristretto.pipeline.labels import LabelNotes
 from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.plugins import load_plugins, loaded_plugins
 from ristretto.pipeline.runner import Halfway, Runner
@@ -71,7 +72,7 @@ class Ran:
         right: the verdicts on its images, where they are judged.
         labels: what was fed but images, where that is wanted.
         integer: what integer arithmetic did, by layer.
-        uncounted: whether an accuracy had no label that counts.
+        notes: what is strange about its labels.
     """
 
     fed: dict[str, Shape]
@@ -80,7 +81,7 @@ class Ran:
     right: Judged | None
     labels: Batch
     integer: Mapping[str, TapTotals]
-    uncounted: bool = False
+    notes: LabelNotes = field(default_factory=LabelNotes)
 
     @property
     def images(self) -> int:
@@ -91,7 +92,7 @@ class Ran:
 
 def run_batch(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted, number: int) -> Ran:
     """Run one batch in this process; its number in the pass is for errors."""
-    uncounted = not isinstance(batch, Halfway) and pieces.check_labels(batch, number)
+    notes = LabelNotes() if isinstance(batch, Halfway) else pieces.check_labels(batch, number)
     values, ranges = pieces.run(batch)
     if isinstance(batch, Halfway):
         fed, labels = dict(batch.fed), Batch()
@@ -105,7 +106,7 @@ def run_batch(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted, number: in
         None if wanted.verdicts is None else wanted.verdicts.judge(values),
         labels,
         {},
-        uncounted,
+        notes,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
@@ -50,7 +50,8 @@ def suspicious_scores(job: Job, baseline: Scored, ladders: dict[str, Ladder], co
         warnings.append(
             f"all {len(scores)} scores are {scores[0]:g}: does '{job.blob}' depend on the net, and are labels right?"
         )
-    return [*warnings, *clueless(baseline, "the float net"), *clueless(combined, "the quantized net")]
+    clues = [*clueless(baseline, "the float net"), *clueless(combined, "the quantized net")]
+    return [*warnings, *dict.fromkeys(clues)]
 
 
 def clueless(scored: Scored, net: str) -> list[str]:
@@ -63,6 +64,10 @@ def clueless(scored: Scored, net: str) -> list[str]:
     warnings = []
     if scored.uncounted:
         warnings.append(f"no label counts in {scored.uncounted} of {scored.batches} batches: each adds 0 to the score")
+    if scored.missing:
+        warnings.append(
+            f"a class has no image in {scored.missing} of {scored.batches} batches: each adds 0 to its own accuracy"
+        )
     answers = scored.answers
     if answers is None or answers.broken or answers.images < _FEW:
         return warnings
@@ -125,6 +130,11 @@ def wrapped_around(feed: Feed, scored: Scored) -> list[str]:
     if held is None or scored.images <= held:
         return []
     return [f"{scored.images} images were asked for, the TEST source holds {held}: some were scored more than once"]
+
+
+def changed_inputs(paths: Iterable[str]) -> list[str]:
+    """A warning for each file that is no longer what the job read."""
+    return [f"{path} was changed while the job ran: all figures are of what it was before" for path in paths]
 
 
 def duplicate_names(net: NetSpec) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.netspec import LayerSpec, NetSpec
 from ristretto.caffe.weights import Weights
-from ristretto.errors import DataError, NetError, WeightsError
+from ristretto.errors import DataError, NetError, RistrettoError, WeightsError
 from ristretto.graph.build import Simulation
-from ristretto.pipeline.feed import Feed
+from ristretto.pipeline.feed import Batch, Feed
 from ristretto.pipeline.pieces import in_pieces
 from ristretto.pipeline.runner import Runner
 from ristretto.report.model import Scored
 
 Array = NDArray[np.float32]
+
+_log = logging.getLogger(__name__)
 
 _CURE = "check weights, mean and scale; ristretto doctor looks at all of them"
 
@@ -105,22 +108,60 @@ class Origin:
         kind: "NaN" or "infinity".
         batch: number of the batch, from 0.
         image: number of the image in it, or None where the value has no row for each image.
+        values: all values that are NaN or infinite then.
     """
 
     layer: LayerSpec
     kind: str
     batch: int
     image: int | None
+    values: frozenset[str]
 
     @property
     def where(self) -> str:
         """The image or the batch, for a sentence."""
         return f"batch {self.batch}" if self.image is None else f"image {self.image} of batch {self.batch}"
 
+    def hidden(self, where: str) -> str:
+        """What the layer does, where no output shows it."""
+        return f"makes {self.kind} of numbers ({where}), which no output shows"
+
 
 def spelled_score(score: float) -> str:
     """A score that is no number, in words."""
     return "NaN" if math.isnan(score) else "infinite"
+
+
+class Watch:
+    """A net whose values are all looked at."""
+
+    def __init__(self, net: NetSpec, weights: Weights | None, simulation: Simulation, threads: int) -> None:
+        """Take the net and how it is run; nothing is built yet."""
+        self._net = net
+        self._made = {value: layer for layer in net.layers if layer.inputs for value in layer.outputs}
+        self._runner = Runner(net, weights, list(self._made), (), simulation, threads)
+
+    def origin(self, batch: Batch, number: int) -> Origin | None:
+        """The first layer that makes NaN or infinity of the numbers of a batch; None where all is finite.
+
+        Args:
+            batch: what is fed.
+            number: that of the batch.
+        """
+        first = 0
+        for piece in in_pieces(self._net, batch):
+            images = len(next(iter(piece.values()), ()))
+            values, _ = self._runner.run(piece)
+            broken = frozenset(value for value in self._made if not all_finite(values[value]))
+            for value, layer in self._made.items():
+                if value in broken:
+                    finite = np.isfinite(values[value])
+                    kind = "NaN" if np.isnan(values[value]).any() else "infinity"
+                    by_image = finite.ndim > 0 and len(finite) == images
+                    row = int(np.argmin(finite.reshape(images, -1).all(axis=1))) if by_image else None
+                    return Origin(layer, kind, number, None if row is None else first + row, broken)
+            first += images
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,25 +185,10 @@ class Pass:
 
     def origin(self, number: int) -> Origin | None:
         """The first layer that makes NaN or infinity of the numbers of a batch; None where all is finite."""
-        net = self.net
         batch = next(self.feed.section(self.batches, number, 1, self.feed.picker(self.batches)), None)
         if batch is None:
             return None
-        made = {value: layer for layer in net.layers if layer.inputs for value in layer.outputs}
-        runner = Runner(net, self.weights, list(made), (), self.simulation, self.threads)
-        first = 0
-        for piece in in_pieces(net, batch):
-            images = len(next(iter(piece.values()), ()))
-            values, _ = runner.run(piece)
-            for value, layer in made.items():
-                finite = np.isfinite(values[value])
-                if not finite.all():
-                    kind = "NaN" if np.isnan(values[value]).any() else "infinity"
-                    by_image = finite.ndim > 0 and len(finite) == images
-                    row = int(np.argmin(finite.reshape(images, -1).all(axis=1))) if by_image else None
-                    return Origin(layer, kind, number, None if row is None else first + row)
-            first += images
-        return None
+        return Watch(self.net, self.weights, self.simulation, self.threads).origin(batch, number)
 
     def refuse(self) -> None:
         """Find the first batch in which a layer makes NaN or infinity.
@@ -208,3 +234,14 @@ class Pass:
         where = "" if origin is None else f": layer '{origin.layer.name}' makes {origin.kind} first ({origin.where})"
         count = f"; {broken} of {scored.images} images give NaN" if broken else ""
         return [f"output {', '.join(map(repr, names)) or 'of a batch'} is NaN or infinite{where}{count}"]
+
+    def hidden(self, scored: Scored) -> list[str]:
+        """A warning where all outputs are finite and a layer makes NaN or infinity all the same, in the first batch."""
+        if scored.broken is not None:
+            return []
+        try:
+            origin = self.origin(0)
+        except RistrettoError as error:  # a net that ran as a whole may not run in pieces
+            _log.debug("values inside the net were not looked at: %s", error)
+            return []
+        return [] if origin is None else [f"layer '{origin.layer.name}' {origin.hidden(origin.where)}"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from ristretto.errors import UsageError
+from ristretto.inputs import note_input
 
 
 def import_user_module(name: str) -> ModuleType:
@@ -17,6 +18,19 @@ def import_user_module(name: str) -> ModuleType:
     Raises:
         UsageError: there is no such module, or it fails on import.
     """
+    module = _imported(name)
+    note_user_module(name)
+    return module
+
+
+def note_user_module(name: str) -> None:
+    """Note the file of an imported module: no result takes its place."""
+    file = name if name.endswith(".py") else getattr(sys.modules.get(name), "__file__", None)
+    if file:
+        note_input(Path(file))
+
+
+def _imported(name: str) -> ModuleType:
     path = Path(name)
     try:
         if path.suffix == ".py":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ristretto.atomic import scratch_folder
+from ristretto.atomic import check_again, scratch_folder
 from ristretto.errors import FormatError, UsageError
 from ristretto.numerics.arithmetic import Accumulator, Overflow
 from ristretto.pipeline.evaluate import NetOptions, evaluate
@@ -60,6 +60,7 @@ def verify(
         if provenance["flags"].get("data_root") is None:
             provenance["flags"]["data_root"] = data_root
     inputs = tuple(change for file in provenance["files"] for change in _changed(file, confined))
+    check_again()
     now = versions(provenance["command"])
     told = provenance["versions"]
     others = tuple(

@@ -11,6 +11,7 @@ from ristretto.caffe.net import read_prototxt
 from ristretto.decide.plan import OTHER_TYPES
 from ristretto.decide.select import parse_selector
 from ristretto.errors import UsageError
+from ristretto.pipeline.finished import check_scores_file, keeps_scores, scores_file
 from ristretto.pipeline.options import DIALECT_WIDTHS, NARROW, OUTPUTS, QuantizeOptions, static_format
 from ristretto.pipeline.workers import check_workers
 
@@ -33,7 +34,15 @@ def check_options(options: QuantizeOptions) -> None:
     outputs += [target for _, target in options.also]
     inputs = [options.model, *options.weights, options.inputs, options.overrides, options.ranges]
     inputs += [source for source, _ in options.also]
-    check_outputs(filter(None, outputs), filter(None, inputs))
+    result = options.model_quantized
+    keeps = result is not None and keeps_scores(result)
+    if options.resume and not keeps:
+        what = "--resume needs a --model_quantized that is a file"
+        raise UsageError(what, cure="finished scores are kept beside it")
+    beside = [scores_file(result)] if keeps and result is not None else []
+    check_outputs(filter(None, outputs), filter(None, inputs), beside)
+    for file in beside:
+        check_scores_file(file)
     for source, _ in options.also:
         read_prototxt(source)
 

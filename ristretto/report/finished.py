@@ -50,6 +50,7 @@ def finished_to_json(finished: FinishedScore) -> dict[str, Any]:
         "answers": None if scored.answers is None else asdict(scored.answers),
         "broken": scored.broken,
         "uncounted": scored.uncounted,
+        "missing": scored.missing,
         "events": [_event_to_json(event) for event in finished.events],
     }
 
@@ -64,8 +65,8 @@ def finished_from_json(data: Any) -> FinishedScore:
     counts = int(data["images"]), int(data["batches"]), _number(data["seconds"])
     answers = None if data["answers"] is None else Answers(**{name: int(n) for name, n in data["answers"].items()})
     broken = None if data["broken"] is None else int(data["broken"])
-    marks = answers, broken, int(data["uncounted"])
-    scored = Scored(_number(data["score"]), outputs, *counts, _right(data["right"]), *marks)
+    labels = int(data["uncounted"]), int(data["missing"])
+    scored = Scored(_number(data["score"]), outputs, *counts, _right(data["right"]), answers, broken, *labels)
     events = tuple(map(_event_from_json, data["events"]))
     return FinishedScore(str(data["purpose"]), str(data["plan"]), scored, events)
 

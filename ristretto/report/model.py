@@ -84,6 +84,7 @@ class Scored:
         answers: what was answered; None where right is.
         broken: number of the first batch with NaN or infinity in an output, or None.
         uncounted: how many batches had an accuracy without a label that counts.
+        missing: how many had an accuracy of classes with a class without an image.
     """
 
     score: float
@@ -95,6 +96,7 @@ class Scored:
     answers: Answers | None = field(default=None, compare=False)
     broken: int | None = field(default=None, compare=False)
     uncounted: int = field(default=0, compare=False)
+    missing: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import IO
+from typing import IO, NoReturn
 
 from ristretto.runtime.work import attempt, packed
 
@@ -52,6 +52,13 @@ def main() -> None:
     sys.stdout = sys.stderr
     frames: SimpleQueue[bytes] = SimpleQueue()
     Thread(target=_read, args=(tasks, frames), daemon=True).start()
+    try:
+        _serve(frames, results)
+    except BrokenPipeError:  # the parent is gone
+        os._exit(1)
+
+
+def _serve(frames: SimpleQueue[bytes], results: IO[bytes]) -> NoReturn:
     held: OrderedDict[str, object] = OrderedDict()
     while True:
         digests, call = pickle.loads(frames.get())

@@ -43,6 +43,9 @@ _MOVING = [
 ]
 """What onnxruntime would move or merge."""
 
+_RUNNING = re.compile(r"running \S+ node\. Name:'(.*?)/[^/']*'")
+"""Where it names the node that failed in a run."""
+
 _AT_NODE = re.compile(r"node (?:with name '|\()(.*)/[^/]*?['):]")
 """Where onnxruntime names the node it complains about; nodes are named LAYER/OPERATION."""
 
@@ -81,7 +84,7 @@ class Session:
         """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it raises as an error it would print as well
         # It would round weights between quantized values once more, to other formats than ours.
         options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Threads of one session that wait in a loop for more work would slow down what runs next, in Python or in
@@ -118,14 +121,22 @@ class Session:
         try:
             results = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's own classes are not public
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise NetError(f"onnxruntime cannot run the net: {reason}", cure="do the inputs suit the net?") from error
+            reason = _reason(error)
+            node = _RUNNING.search(reason)
+            what = f"onnxruntime cannot run the net: {reason}"
+            raise NetError(what, layer=node[1] if node else "", cure="do the inputs suit the net?") from error
         return dict(zip(outputs, results, strict=True))
 
 
 def _refused(error: Exception) -> NetError:
     """What onnxruntime says when it loads a model, with the layer where it names a node."""
-    reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", str(error).partition("\n")[0])
+    reason = _reason(error)
     node = _AT_NODE.search(reason)
     cure = "if the layer is a plug-in's, let it use other nodes; for float64 there are fewer than for float32"
     return NetError(f"onnxruntime does not take the net: {reason}", layer=node[1] if node else "", cure=cure)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what onnxruntime says."""
+    line = str(error).strip().partition("\n")[0]
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", line) or type(error).__name__

@@ -58,6 +58,33 @@ def test_blobs_that_caffe_cannot_have(dims: tuple[int, ...], said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {} }} }} }}',
+            "layer 'x': an input has 33 axes",
+        ),
+        ('input: "x" input_shape {{ {} }}', "an input has 33 axes; Caffe's blobs have 32 at most"),
+        ('layer {{ name: "x" type: "DummyData" top: "x" dummy_data_param {{ shape {{ {} }} }} }}', "data has 33 axes"),
+    ],
+)
+def test_axes_are_counted_before_they_are_read(text: str, said: str) -> None:
+    """No number of them is looked at: these are none."""
+    with pytest.raises(NetError, match=said):
+        infer_shapes(build_net(parse(text.format("dim: many " * 33))), {})
+
+
+def test_prior_boxes_are_counted_before_they_are_made() -> None:
+    text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 1 dim: 1 } } }'
+    text += 'layer { name: "p" type: "PriorBox" bottom: "x" bottom: "x" top: "p" prior_box_param { flip: false '
+    ratios = "".join(f"aspect_ratio: {number} " for number in range(2, 1002))
+    with pytest.raises(
+        NetError, match="1000 times min_size and 1001 aspect ratios make 1001000 boxes at every position"
+    ):
+        infer_shapes(build_net(parse(text + ratios + "min_size: 1 " * 1000 + "} }")), {})
+
+
 def test_the_largest_blob_is_allowed() -> None:
     text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2147483647 } } }'
     assert infer_shapes(build_net(parse(text)), {}).values == {"x": (2**31 - 1,)}

@@ -96,12 +96,32 @@ def test_prefix_of_a_folder(tmp_path: Path) -> None:
         (LEAST + ' type: "AdaGrad" momentum: 0.9', "AdaGrad has no momentum"),
         (LEAST + " momentum: 1", "momentum 1 is not in [0, 1)"),
         (LEAST + ' regularization_type: "L3"', "there is no regularization 'L3'; use one of L1, L2"),
+        (LEAST + ' type: "Adam" momentum2: 5', "solver.prototxt:1:88: momentum2 5 is not in [0, 1); 0.999 is usual"),
+        (LEAST + ' type: "RMSProp" rms_decay: nan', "rms_decay nan is not in [0, 1); 0.99 is usual"),
+        (LEAST + " momentum: nan", "momentum nan is not in [0, 1)"),
+        (LEAST + " delta: -1", "delta -1 is negative; 1e-8 is usual"),
+        (LEAST + " delta: inf", "delta is inf; give a number that float32 holds"),
+        (LEAST + " weight_decay: 1e39", "solver.prototxt:1:78: weight_decay is inf"),
+        (LEAST + " clip_gradients: nan", "clip_gradients is nan"),
+        (LEAST + " gamma: inf", "gamma is inf"),
+        (LEAST + " power: nan", "power is nan"),
+        ('net: "n" base_lr: -inf lr_policy: "fixed" max_iter: 1', "base_lr is -inf"),
+        (
+            'net: "n" base_lr: 1 lr_policy: "inv" gamma: -0.5 power: 0.75 max_iter: 3',
+            "solver.prototxt:1:45: lr_policy 'inv' with gamma -0.5 has no rate at iteration 2: 1 + gamma * 2 is not "
+            "positive; give a gamma of at least 0",
+        ),
         (LEAST + " iter_size: 0", "iter_size must be at least 1"),
         (LEAST + " display: -1", "display must be at least 0"),
     ],
 )
 def test_what_makes_no_sense(text: str, message: str) -> None:
     assert message in complaint(text)
+
+
+def test_what_is_not_used_may_be_anything() -> None:
+    assert solver(LEAST + " momentum2: 5 rms_decay: 7").rule.type == "SGD"
+    assert solver('net: "n" base_lr: 1 lr_policy: "inv" gamma: -0.5 power: 0.75 max_iter: 2').rate.gamma == -0.5
 
 
 @needs_shared

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from prototxts import CorpusFile, corpus, needs_shared
 
 from ristretto.caffe.schema import descriptor, message_class
-from ristretto.caffe.textproto import Scalar, parse
+from ristretto.caffe.textproto import Message, Scalar, parse
 from ristretto.caffe.view import View
 from ristretto.errors import NetError, PrototxtError
 
@@ -327,3 +327,19 @@ def test_errors_are_placed_at_the_field_or_the_message() -> None:
 def test_a_field_that_the_schema_lacks_is_a_fault_of_the_program(accessor: str, field: str) -> None:
     with pytest.raises(ValueError, match=f"LayerParameter has no field {field}"):
         getattr(View.empty("LayerParameter"), accessor)(field)
+
+
+def test_the_name_of_a_layer_is_looked_for_once_for_all_its_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may have as many of them as it likes, and each search goes through them all."""
+    asked: list[str] = []
+    first = Message.first
+    monkeypatch.setattr(Message, "first", lambda self, name: asked.append(name) or first(self, name))
+    view = layer("param { } " * 500 + 'name: "l"')
+    assert [child.owner for child in view.children("param")] == ["l"] * 500
+    assert asked == ["name"]
+
+
+def test_the_first_value_is_found_without_a_look_at_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = parse("a: [ ] a: 1 a: 2").root
+    monkeypatch.setattr(Message, "all", None)
+    assert [getattr(message.first(name), "text", None) for name in "ab"] == ["1", None]

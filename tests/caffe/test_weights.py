@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from ristretto.caffe.hdf5 import HDF5_MAGIC
 from ristretto.caffe.schema import message_class
 from ristretto.caffe.weights import LayerWeights, Weights, read_weights, write_caffemodel
+from ristretto.caffe.wire import prefixed
 from ristretto.errors import UsageError, WeightsError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -126,6 +127,40 @@ FORMS = {
 def test_forms_on_the_wire(tmp_path: Path, blob: bytes) -> None:
     (found,) = read_bytes(tmp_path, net_of_blob(blob)).get("l") or ()
     np.testing.assert_array_equal(found, np.array(FOUR, np.float32).reshape(2, 2))
+
+
+def test_parts_of_a_blob_are_joined_whatever_their_number(tmp_path: Path) -> None:
+    """Empty ones leave nothing behind, others no more than their bytes."""
+    blob = delimited(5, b"") * 20_000 + delimited(5, b"\0" * 4) * 20_000
+    content = long(100, delimited(1, b"l") + long(7, blob))
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="needs 1 values, the file holds 20000"):
+        read_bytes(tmp_path, content)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_500_000
+
+
+def long(number: int, payload: bytes) -> bytes:
+    """A length-delimited field of any number and length."""
+    return prefixed(number, len(payload)) + payload
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x0a\x01n" + long(100, b"") * 6, "holds more than 5 layers, or 50 blobs; .* set RISTRETTO_MAX_LAYERS"),
+        (long(100, long(7, FORMS["packed"]) * 30) * 2, "holds more than 5 layers, or 50 blobs"),
+        (long(100, delimited(1, b"l") + b"\x3a\x00" * 300), "layer 'l': .* a layer has more than 256 blobs"),
+        (long(100, delimited(1, b"l") + long(7, long(7, long(1, b"\1" * 33)))), "a blob has more than 32 axes"),
+        (long(100, delimited(1, b"l") + long(7, long(7, b"\x08\1" * 33))), "a blob has more than 32 axes"),
+    ],
+    ids=["layers", "blobs", "blobs of a layer", "packed axes", "axes"],
+)
+def test_more_than_any_net_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str) -> None:
+    monkeypatch.setenv("RISTRETTO_MAX_LAYERS", "5")
+    with pytest.raises(WeightsError, match=said):
+        read_bytes(tmp_path, content)
 
 
 def test_a_blob_without_a_shape_is_one_number(tmp_path: Path) -> None:

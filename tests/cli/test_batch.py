@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ristretto.cli import jobs_flags
 from ristretto.cli.batch import _check_quantize
 from ristretto.cli.jobs_file import JobsFile, read_jobs
-from ristretto.cli.jobs_flags import LONGEST_NAME
+from ristretto.cli.jobs_flags import LONGEST_NAME, Value
 from ristretto.cli.output_flags import with_shared_flags
 from ristretto.cli.quantize import quantize
 from ristretto.cli.test import test as score_command
@@ -164,11 +165,38 @@ def test_names_of_a_matrix_differ(
         ("root: nowhere\njobs: [{}]", "jobs.yaml:1: root: there is no folder nowhere"),
         ("defaults: {modle: a}\njobs: [{}]", "jobs.yaml:1: no job has a flag 'modle'; did you mean 'model'"),
         (DEFAULTS + "jobs:\n" + "  - &a [*a]\n", "jobs.yaml:7: "),
+        (DEFAULTS + f"jobs:\n  - score: {'a' * 4097}\n", "jobs.yaml:7: a value has more than 4096 characters"),
+        (DEFAULTS + f"jobs:\n  - html: '{'{folder}' * 512}'\n", "jobs.yaml:7: a value has more than 4096 characters"),
+        (DEFAULTS + f"jobs:\n  - only: [{'a,' * 10_001}]\n", "jobs.yaml:7: a list has 10001 values; 10000 are"),
+        (DEFAULTS + f"jobs:\n  - matrix: {{seed: [{'3,' * 10_001}]}}\n", "jobs.yaml:7: .* more than 10000 jobs"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_with_their_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parsed(tmp_path, text)
+
+
+def test_aliases_and_matrices_multiply_no_more_than_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_flags, "_MOST_BYTES", 20_000)
+    parsed(tmp_path, DEFAULTS + "jobs:\n  - matrix: {seed: [1, 2]}\n")
+    laughs = f"jobs:\n  - only: &a [{'x,' * 100}]\n    matrix:\n      skip: [*a, *a, *a, *a]\n"
+    with pytest.raises(UsageError, match=r"jobs.yaml:7: the values of this file, all .*, are too many; make files"):
+        parsed(tmp_path, DEFAULTS + laughs)
+    many = f"jobs:\n  - matrix: {{seed: {list(range(100))}}}\n"
+    with pytest.raises(UsageError, match="the values of this file, all aliases and jobs written out, are too many"):
+        parsed(tmp_path, DEFAULTS + many)
+
+
+def test_paths_that_no_name_could_tell_apart_get_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No longer tails are tried than a name may have characters."""
+    tried: list[str] = []
+    word = jobs_flags._word
+    monkeypatch.setattr(jobs_flags, "_word", lambda text: tried.append(text) or word(text))
+    same = "/a" * 1500
+    found = jobs_flags.labels([Value((first + same,), 0) for first in ("b", "c")])
+    assert [label[:5] for label in found] == ["1-a-a", "2-a-a"]
+    assert len(tried) < 150
+    assert jobs_flags.labels([Value((first + "/a/a",), 0) for first in ("b", "c")]) == ["b-a-a", "c-a-a"]
 
 
 def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

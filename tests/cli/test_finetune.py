@@ -275,6 +275,16 @@ BROKEN = {
     ),
     "prefix": ('"s"', '"no/s"', "no/s_iter_8.solverstate: cannot write: the folder does not exist"),
     "divergence": ("base_lr: 0.01", "base_lr: 1e30", "q.prototxt: the loss is "),
+    "the last step": (
+        "max_iter: 8",
+        'max_iter: 1 type: "Adam" delta: 0',
+        "q.prototxt: layer 'conv1': NaN in ",
+    ),
+    "rate": (
+        "gamma: 0.5",
+        "gamma: 1e30",
+        "solver.prototxt: lr_policy 'step' makes a rate of 1e+58 at iteration 7, which no float32 is; correct base_lr",
+    ),
     "policy": ('"step"', '"stop"', "there is no lr_policy 'stop'"),
 }
 

@@ -163,6 +163,11 @@ FILES = {
         "jobs:\n- model: &a0 [x, x]\n" + "".join(f"  s{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60)),
         "expected one value",
     ),
+    "jobs-quadratic-laughs": (
+        "batch",
+        f"jobs:\n- model: m\n  matrix:\n    images: [&a [{'x,' * 9_000}], {'*a,' * 9_000}]",
+        "jobs-quadratic-laughs:4: the values of this file, all aliases and jobs written out, are too many",
+    ),
     "jobs-deep": ("batch", DEEP, "nested too deeply"),
     "jobs-itself": ("batch", "jobs: &a [*a]", "no mapping"),
     "solver-deep": ("finetune", "net <" * 10_000, "nested more than 100 deep"),

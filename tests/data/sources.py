@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -108,6 +108,17 @@ def png(image: NDArray[np.generic]) -> bytes:
 
 def jpeg(image: NDArray[np.generic]) -> bytes:
     return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def failing(code: int) -> Callable[..., None]:
+    """A function of OpenCV's that fails."""
+
+    def fail(*_: object) -> None:
+        error = cv2.error(f"error: ({code}:) in function")
+        error.code = code
+        raise error
+
+    return fail
 
 
 def numbered(count: int, shape: tuple[int, int, int] = (1, 2, 2)) -> list[bytes]:

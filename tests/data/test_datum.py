@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import struct
+import subprocess
+import sys
+import threading
+import zlib
 
 import cv2
 import numpy as np
@@ -13,7 +20,8 @@ from hypothesis.extra import numpy as arrays
 
 from ristretto.caffe.schema import message_class
 from ristretto.data.datum import BadImageError, decode_image, parse_datum
-from tests.data.sources import encoded_datum, jpeg, picture, png, raw_datum
+from ristretto.data.opencv import quiet
+from tests.data.sources import encoded_datum, failing, jpeg, picture, png, raw_datum
 
 SHAPES = st.tuples(*[st.integers(1, 5)] * 3)
 LABELS = st.integers(-(2**31), 2**31 - 1)
@@ -166,3 +174,88 @@ def test_a_jpeg_forced_to_gray_is_the_gray_of_its_colors() -> None:
 def test_sixteen_bits_per_channel_are_refused() -> None:
     with pytest.raises(BadImageError, match=r"^has uint16 pixels, 8 bits are needed$"):
         decode_image(png(picture(9).astype(np.uint16) * 200), None)
+
+
+def test_memory_that_does_not_suffice_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = png(picture(1))
+    monkeypatch.setattr(cv2, "imdecode", failing(-4))
+    with pytest.raises(BadImageError, match=r"^needs more memory than there is$"):
+        decode_image(whole, None)
+    monkeypatch.setattr(cv2, "imdecode", failing(-215))
+    with pytest.raises(BadImageError, match=r"^holds an image that cannot be decoded$"):
+        decode_image(whole, None)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def raw_png(width: int, more: bytes, pixels: bytes) -> bytes:
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 2, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+LOUD = {
+    "pixels": raw_png(2, b"", b"x" * 20),
+    "width": raw_png(2**31 - 1, b"", zlib.compress(bytes(14))),
+    "profile": raw_png(2, chunk(b"iCCP", b"a\0\0xx") + chunk(b"tRNS", b"zz"), zlib.compress(bytes(14))),
+    "jpeg": jpeg(picture(3, 40, 40))[:300] + b"\xff\xd9" + jpeg(picture(3, 40, 40))[400:],
+}
+"""Images of which libpng or libjpeg has something to say."""
+BITMAP = b"BM" + struct.pack("<IIIIiiHHIIiiII", 100, 0, 54, 40, 8000, 8000, 1, 24, 0, 0, 0, 0, 0, 0)
+"""One of which OpenCV itself has."""
+needs_glibc = pytest.mark.skipif(
+    not (sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")), reason="needs glibc"
+)
+
+
+@needs_glibc
+@pytest.mark.parametrize("name", LOUD)
+def test_the_libraries_write_nothing(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    try:
+        assert decode_image(LOUD[name], None).size
+    except BadImageError:
+        assert name != "profile"
+    ctypes.CDLL(None).fflush(None)
+    assert capfd.readouterr().err == ""
+
+
+def test_opencv_writes_nothing_but_where_it_is_asked_for() -> None:
+    code = f"""
+from ristretto.data.datum import BadImageError, decode_image
+try:
+    decode_image({BITMAP!r}, 3)
+except BadImageError:
+    print("refused")
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
+    for more, heard in (({}, False), ({"OPENCV_LOG_LEVEL": "ERROR"}, True)):
+        done = subprocess.run([sys.executable, "-c", code], env=environment | more, capture_output=True, check=True)
+        assert (done.stdout.strip(), b"imdecode" in done.stderr) == (b"refused", heard)
+        assert heard or not done.stderr
+
+
+@needs_glibc
+def test_only_c_is_silent_and_only_inside(capfd: pytest.CaptureFixture[str]) -> None:
+    library = ctypes.CDLL(None)
+    stderr = ctypes.c_void_p.in_dll(library, "stderr")
+    loud = stderr.value
+    inside, go_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with quiet():
+            inside.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=other)
+    with quiet():
+        thread.start()
+        assert inside.wait(10)
+        os.write(2, b"heard ")
+        library.perror(b"lost")
+    assert stderr.value != loud
+    go_on.set()
+    thread.join()
+    assert stderr.value == loud
+    library.perror(b"heard too")
+    assert re.fullmatch("heard heard too: [^\n]*\n", capfd.readouterr().err)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ristretto.caffe.net import build_net, read_prototxt
+from ristretto.data.opencv import max_pixels
 from ristretto.errors import DataError, NetError
-from tests.data.sources import data_layer, first, labels, opened, picture, png
+from tests.data.sources import data_layer, failing, first, labels, opened, picture, place, png
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden" / "data"
 
@@ -160,6 +161,36 @@ def test_a_list_that_is_a_folder(images: Path) -> None:
 def test_height_and_width_go_together(images: Path, more: str) -> None:
     with pytest.raises(NetError, match=r"layer 'd': new_height and new_width go together; set both or none$"):
         opened(listed(images, FOUR, more))
+
+
+@pytest.mark.parametrize("size", [(4294967295, 1), (65535, 65535), (40000, 40000), (1, 100000000)])
+def test_sizes_beyond_the_limit_of_images_are_refused(images: Path, size: tuple[int, int]) -> None:
+    layer = listed(images, FOUR, f"new_height: {size[0]} new_width: {size[1]}")
+    with pytest.raises(NetError) as raised:
+        opened(layer)
+    assert str(raised.value) == (
+        f"{place(layer, 'new_height')}: layer 'd': images of {size[0]} x {size[1]} pixels are larger than "
+        "OPENCV_IO_MAX_IMAGE_PIXELS allows; make new_height and new_width smaller; 67108864 pixels are allowed"
+    )
+
+
+def test_the_limit_is_that_of_images(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, most in (("30", 30), ("2kb", 2048), ("1MB", 1 << 20), ("", 1 << 26), ("many", 1 << 26)):
+        monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", text)
+        assert max_pixels() == most
+    opened(listed(images, FOUR, SAME_SIZE))
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "29")
+    with pytest.raises(NetError, match="images of 6 x 5 pixels are larger"):
+        opened(listed(images, FOUR, SAME_SIZE))
+
+
+@pytest.mark.parametrize(
+    ("code", "what"), [(-4, "needs more memory than there is"), (-215, "cannot be resized to 6 x 5 pixels")]
+)
+def test_what_opencv_cannot_resize(images: Path, monkeypatch: pytest.MonkeyPatch, code: int, what: str) -> None:
+    monkeypatch.setattr(cv2, "resize", failing(code))
+    with pytest.raises(DataError, match=rf"the image '{images}/0.png' {what}; replace it, or take it off the list$"):
+        opened(listed(images, FOUR, SAME_SIZE))
 
 
 def test_a_batch_size_is_one_where_it_is_not_given(images: Path) -> None:

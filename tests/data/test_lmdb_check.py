@@ -136,3 +136,45 @@ def test_damage_never_ends_the_process(tmp_path: Path, records: int, size: int) 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stdout) < 600  # some damage is found, and some is in the records themselves
+
+
+def leaf_of(data: bytearray) -> int:
+    """Where the page of an LMDB of a single leaf begins."""
+    (root,) = struct.unpack_from("<Q", data, 4096 + MAIN + 40)
+    return int(root) * 4096
+
+
+def test_two_places_that_lead_to_one_record(tmp_path: Path) -> None:
+    """A page of such could claim a thousand times the keys that it holds."""
+    file = database(tmp_path / "db", 3, 20)
+    data = bytearray(file.read_bytes())
+    places = leaf_of(data) + 16
+    data[places + 2 : places + 4] = data[places : places + 2]
+    file.write_bytes(data)
+    with pytest.raises(LmdbError, match="has a record twice, or one inside another"):
+        check_lmdb(file)
+
+
+def test_a_record_that_reaches_into_the_next_one(tmp_path: Path) -> None:
+    file = database(tmp_path / "db", 3, 20)
+    data = bytearray(file.read_bytes())
+    leaf = leaf_of(data)
+    (second,) = struct.unpack_from("<H", data, leaf + 18)  # it lies before the first one
+    struct.pack_into("<H", data, leaf + second, 40)
+    file.write_bytes(data)
+    with pytest.raises(LmdbError, match="has a record twice, or one inside another"):
+        check_lmdb(file)
+
+
+def test_a_key_that_is_longer_than_the_library_takes(tmp_path: Path) -> None:
+    file = database(tmp_path / "db", 1, 1000)
+    data = bytearray(file.read_bytes())
+    leaf = leaf_of(data)
+    (node,) = struct.unpack_from("<H", data, leaf + 16)
+    for key in (511, 512):
+        struct.pack_into("<HHHH", data, leaf + node, 1008 - key, 0, 0, key)
+        file.write_bytes(data)
+        if key == 511:
+            check_lmdb(file)
+    with pytest.raises(LmdbError, match="has a key of 512 bytes"):
+        check_lmdb(file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from itertools import islice
 from pathlib import Path
 
@@ -140,3 +142,72 @@ def test_arrays_that_unpack_to_more_than_there_may_be(
     open_npz(path, {"small": None})
     with pytest.raises(DataError, match=r"bomb\.npz: the arrays take more than 2 MB; .*RISTRETTO_MAX_ARRAYS_MB"):
         open_npz(path, {"data": None})
+
+
+def npz_of(path: Path, header: str, data: bytes = b"", version: tuple[int, int] = (1, 0)) -> Path:
+    """An npz file of one array whose header says what it says."""
+    text = header.encode() + b"\n"
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(text))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.npy", b"\x93NUMPY" + bytes(version) + length + text + data)
+    return path
+
+
+DAMAGED = "cannot read the arrays: it is no npz file, or damaged; write it with numpy.savez"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**70},)}}",
+        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**30},)}}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 3)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (True, 2)}",
+        "{'descr': (), 'fortran_order': False, 'shape': (2, 3)}",
+        "{[]: 1}",
+        "{1: 2, 'a': 3, 'shape': 3}",
+        "(" * 4000,
+        " " * 20_000,
+    ],
+    ids=["2**70", "2**30", "negative", "true", "descr", "unhashable", "keys", "deep", "long"],
+)
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0), (9, 9)])
+def test_headers_that_make_no_sense(tmp_path: Path, header: str, version: tuple[int, int]) -> None:
+    path = npz_of(tmp_path / "in.npz", header, bytes(24), version)
+    with pytest.raises(DataError) as raised:
+        open_npz(path, {"data": None})
+    assert str(raised.value) == f"{path}: {DAMAGED}"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
+def test_members_that_cannot_be_unpacked(tmp_path: Path, inputs: Path, method: int) -> None:
+    path = tmp_path / "packed.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("data.npy", zipfile.ZipFile(inputs).read("data.npy"))
+    assert open_npz(path, {"data": None}).images == 5
+    data = bytearray(path.read_bytes())
+    for place in range(44, 70):
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=DAMAGED):
+        open_npz(path, {"data": None})
+
+
+@pytest.mark.parametrize(("dtype", "count"), [("|u1", 20 << 20), ("|V0", 2**60)])
+def test_too_large_an_array_is_refused_by_its_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, count: int
+) -> None:
+    """Nothing of it is unpacked: the name in the zip is that which numpy takes, where there are two."""
+    monkeypatch.setenv("RISTRETTO_MAX_ARRAYS_MB", "90")
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", lambda *_: pytest.fail("it was read"))
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({count},)}}"
+    path = npz_of(tmp_path / "bomb.npz", header, bytes(count if dtype == "|u1" else 0))
+    with pytest.raises(DataError, match=r"the arrays take more than 90 MB; .*RISTRETTO_MAX_ARRAYS_MB"):
+        open_npz(path, {"data": None})
+
+
+def test_a_member_without_an_end_is_taken_first_as_numpy_does(inputs: Path) -> None:
+    with zipfile.ZipFile(inputs, "a") as archive:
+        archive.writestr("data", b"no array")
+    with pytest.raises(DataError, match=r"array 'data' holds \|S8, numbers are needed"):
+        open_npz(inputs, {"data": None})

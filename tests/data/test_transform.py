@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from ristretto.caffe.schema import message_class
 from ristretto.data.source import Resolver
 from ristretto.data.transform import Transform, read_transform
-from ristretto.errors import DataError, RistrettoError
+from ristretto.errors import DataError, NetError, RistrettoError
 from tests.data.sources import data_layer, database_layer, first, opened, place, raw_datum, write_lmdb, write_mean
 
 LAYER = data_layer("Data", "data_param { }")
@@ -194,8 +195,25 @@ def test_the_pass_over_all_images_draws_as_the_batches_do(distinct: str) -> None
             "",
             "3 mean_values for record '00000000' of {db} of 2 channels; give one mean_value, or one per channel",
         ),
+        ("scale: nan", "scale", "scale is nan; give a number that float32 holds"),
+        ("scale: -1e39", "scale", "scale is -inf; give a number that float32 holds"),
+        ("mean_value: nan", "mean_value", "mean_value is nan; give a number that float32 holds"),
+        ("mean_value: inf", "mean_value", "mean_value is inf; give a number that float32 holds"),
+        (
+            "mean_value: -1 scale: -1.4e36",
+            "scale",
+            "pixels would become as large as 3.584e+38, more than float32 holds; correct the scale or the mean",
+        ),
+        (
+            "mean_value: 3e38 mean_value: -3.402823466e38 scale: 1.5",
+            "scale",
+            "pixels would become as large as 5.10424e+38, more than float32 holds; correct the scale or the mean",
+        ),
     ],
-    ids=["force", "means", "resize", "crop_h", "unknown", "crop", "mean values"],
+    ids=[
+        *("force", "means", "resize", "crop_h", "unknown", "crop", "mean values"),
+        *("scale nan", "scale inf", "mean nan", "mean inf", "scale overflows", "mean overflows"),
+    ],
 )
 def test_what_is_said_of_parameters_that_do_not_do(distinct: str, transform: str, field: str, what: str) -> None:
     layer = database_layer(distinct, transform)
@@ -247,3 +265,24 @@ def test_raw_datums_are_not_forced_to_any_color(distinct: str) -> None:
     np.testing.assert_array_equal(
         first(opened(database_layer(distinct, "force_gray: true")), 1)[0]["data"][0], DISTINCT
     )
+
+
+@pytest.mark.parametrize("transform", ["scale: 1.3e36", "mean_value: 3e38", "mean_value: -3e36 scale: -100"])
+def test_what_float32_just_holds_is_computed(distinct: str, transform: str) -> None:
+    assert np.isfinite(first(opened(database_layer(distinct, transform)), 1)[0]["data"]).all()
+
+
+@pytest.mark.parametrize("transform", ["scale: 1e6", "mean_value: -3.4e38"])
+def test_floats_that_become_infinite_are_named(tmp_path: Path, transform: str) -> None:
+    datum = message_class("Datum")(channels=1, height=1, width=2, float_data=[1.0, 3e38])
+    path = write_lmdb(tmp_path / "db", [datum.SerializeToString()])
+    what = rf"transform_param makes infinity of record '00000000' of {path}: its values are too large for float32; make"
+    with pytest.raises(DataError, match=rf"^net\.prototxt:1: layer 'd': {what}"):
+        first(opened(database_layer(str(path), transform)), 1)
+
+
+def test_a_mean_image_is_looked_at_too(distinct: str, tmp_path: Path) -> None:
+    write_mean(tmp_path / "mean", np.full((2, 9, 11), -1e38, np.float32))
+    layer = database_layer(distinct, 'mean_file: "mean" scale: 4')
+    with pytest.raises(NetError, match=f"^{place(layer, 'scale')}: layer 'd': pixels would become as large as 4e"):
+        opened(layer, tmp_path)

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ristretto.caffe.solver import TYPES, RatePolicy, UpdateRule
-from ristretto.finetune.rates import current_step, learning_rate
+from ristretto.caffe.solver import POLICIES, TYPES, RatePolicy, UpdateRule
+from ristretto.finetune.rates import broken_rate, current_step, learning_rate
 from ristretto.finetune.rules import History, clip_factor, history_length, regularized, step
 
 
@@ -90,3 +90,52 @@ def test_regularization() -> None:
     first = UpdateRule(weight_decay=0.5, regularization="L1")
     np.testing.assert_allclose(regularized(first, weights, gradient, 1.0), [0.5, 1.0, 1.5])
     assert regularized(UpdateRule(), weights, gradient, 1.0) is gradient
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+ITERATIONS = st.integers(1, 2**31 - 1)
+
+
+def policies(numbers: st.SearchStrategy[float]) -> st.SearchStrategy[RatePolicy]:
+    """Learning rates of all kinds, with what parameters there are."""
+    return st.builds(
+        RatePolicy,
+        st.sampled_from(POLICIES),
+        numbers,
+        numbers,
+        numbers,
+        ITERATIONS,
+        st.lists(ITERATIONS, unique=True, max_size=4).map(lambda values: tuple(sorted(values))),
+        ITERATIONS,
+    )
+
+
+@given(policies(FLOATS), st.integers(0, 2**31 - 1))
+def test_any_finite_parameters_give_a_rate(policy: RatePolicy, iteration: int) -> None:
+    assert isinstance(learning_rate(policy, iteration), float)
+
+
+@given(policies(st.floats(-2, 2, width=32) | FLOATS), st.floats(0, 1, exclude_max=True))
+def test_rates_within_a_training_hold_if_those_of_its_ends_do(policy: RatePolicy, share: float) -> None:
+    last = policy.max_iter - 1
+    assume(policy.name != "inv" or 1 + policy.gamma * last > 0)  # the solver prototxt is refused
+    if broken_rate(policy) is None:
+        assert abs(learning_rate(policy, int(share * policy.max_iter))) <= 3.4028236e38
+
+
+def test_rates_that_float32_does_not_hold() -> None:
+    assert broken_rate(RatePolicy("exp", 0.0, gamma=1e38, max_iter=12)) == 11
+    assert broken_rate(RatePolicy("exp", 1.0, gamma=10.0, max_iter=39)) is None
+    assert broken_rate(RatePolicy("exp", 1.0, gamma=10.0, max_iter=40)) == 39
+    assert broken_rate(RatePolicy("fixed", 1.0, max_iter=1)) is None
+    assert math.isnan(rate("inv", 2, gamma=-1.0, power=0.75))
+    assert rate("inv", 1, gamma=-1.0, power=0.75) == math.inf
+
+
+@given(st.sampled_from(TYPES), *[FLOATS] * 4, st.lists(FLOATS, min_size=1, max_size=3))
+def test_any_rule_takes_any_gradient(
+    kind: str, momentum: float, second: float, delta: float, rate: float, gradients: list[float]
+) -> None:
+    rule = UpdateRule(kind, momentum, momentum2=second, rms_decay=second, delta=delta)
+    with np.errstate(all="ignore"):
+        assert len(path_of(rule, gradients, rate)) == len(gradients)

@@ -86,5 +86,5 @@ def test_a_job_that_fails_leaves_no_thread_behind() -> None:
 
 
 def test_a_negative_limit_is_refused() -> None:
-    with pytest.raises(UsageError, match="^cache_mb cannot be -1; use a number from 0 to "):
+    with pytest.raises(UsageError, match=r"^cache_mb cannot be -1; use a number from 0 to "):
         quantize(job(-1))

@@ -90,3 +90,21 @@ def test_a_layer_that_memory_cannot_hold_is_named(
         "layer 'wide': its inputs and outputs take 0 MB, there is no such memory; make the batch or the image smaller"
     )
     assert said in outcome.message
+
+
+def test_blobs_that_memory_cannot_hold_together(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each layer takes 48 of 60 bytes, its blobs together 96."""
+    text = NET[: NET.index('layer { name: "good"')]
+    for bottom, top in ("xa", "ab", "bc"):
+        text += f'layer {{ name: "{top}" type: "Power" bottom: "{bottom}" top: "{top}" power_param {{ shift: 1 }} }}\n'
+    (tmp_path / "net.prototxt").write_text(text)
+    np.savez(tmp_path / "in.npz", x=np.ones((2, 3), np.float32))
+    flags = ("--model", tmp_path / "net.prototxt", "--inputs", tmp_path / "in.npz", "--outputs", tmp_path / "o.npz")
+    monkeypatch.setattr(runner, "memory_bytes", lambda: 60)
+    assert ristretto(capsys, "run", *flags).status == 0
+    outcome = ristretto(capsys, "run", *flags, "--blobs", "all")
+    assert outcome.status == 2
+    said = "the 4 blobs that are asked for take 0 MB, there is no such memory; ask for fewer, or make the batch or the"
+    assert said in outcome.message

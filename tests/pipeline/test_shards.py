@@ -238,7 +238,7 @@ def test_data_that_workers_cannot_open(monkeypatch: pytest.MonkeyPatch, pool: Lo
         ({"workers": 2, "scheduler": "tcp://x:1"}, "--workers and --scheduler exclude each other"),
         ({"workers": 2, "gpu": "0"}, "--gpu and --workers exclude each other"),
         ({"scheduler": "tcp://x:1", "gpu": "0"}, "--gpu and --scheduler exclude each other"),
-        ({"workers": -1}, "--workers -1: expected a number of processes; 0 takes one for every core"),
+        ({"workers": -1}, "workers cannot be -1; use a number from 0 to 1024"),
     ],
 )
 def test_contradictions(wishes: dict[str, Any], message: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ristretto.caffe.catalogue.registry import LayerShapes, shape_rule
 from ristretto.caffe.netspec import LayerSpec, Shape
-from ristretto.caffe.shape_limits import spelled
+from ristretto.caffe.shape_limits import read_dims, spelled
 from ristretto.caffe.view import View
 
 _LEGACY_SIDES = ("num", "channels", "height", "width")
@@ -60,7 +60,7 @@ def dummy_fillers(layer: LayerSpec) -> tuple[Filler, ...]:
 def dummy_data_shapes(layer: LayerSpec, _inputs: tuple[Shape, ...]) -> LayerShapes:
     """Shapes from ``shape``, or from the old num, channels, height and width; one for all or one each."""
     view = layer.view.child("dummy_data_param")
-    shapes = [child.integers("dim") for child in view.children("shape")]
+    shapes = [read_dims(child, "data") for child in view.children("shape")]
     legacy = [view.integers(side) for side in _LEGACY_SIDES]
     if any(legacy):
         if shapes:

@@ -14,7 +14,7 @@ from ristretto.caffe.netspec import LayerSpec, Shape
 from ristretto.caffe.shape_limits import check_constant, check_shape
 from ristretto.caffe.view import View
 
-MOST_RATIOS, MOST_CLASSES = 1000, 1_000_000
+MOST_RATIOS, MOST_BOXES, MOST_CLASSES = 1000, 100_000, 1_000_000
 """Far more than any detector has."""
 
 
@@ -45,10 +45,11 @@ def _aspect_ratios(view: View) -> list[float]:
     if len(given) > MOST_RATIOS or not all(0.0 < ratio < math.inf for ratio in given):
         what = f"aspect_ratio must be a positive number, given {MOST_RATIOS} times at most"
         raise view.error(what, field="aspect_ratio")
+    flip = view.flag("flip")
     for ratio in given:
         if all(abs(ratio - other) >= 1e-6 for other in ratios):
             ratios.append(ratio)
-            if view.flag("flip"):
+            if flip:
                 ratios.append(1.0 / ratio)
     return ratios
 
@@ -63,6 +64,10 @@ def _box_sizes(view: View) -> tuple[tuple[float, float], ...]:
         what = f"max_size is given {len(most)} times, min_size {len(least)} times"
         raise view.error(what, cure="give one max_size for each min_size", field="max_size")
     ratios = _aspect_ratios(view)
+    count = len(least) * (len(ratios) + bool(most))
+    if count > MOST_BOXES:
+        what = f"{len(least)} times min_size and {len(ratios)} aspect ratios make {count} boxes at every position"
+        raise view.error(what, cure=f"{MOST_BOXES} are allowed", field="min_size")
     sizes = []
     for position, small in enumerate(least):
         sizes.append((small, small))

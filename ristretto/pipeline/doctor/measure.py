@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +17,16 @@ from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.data.records import RecordSource
 from ristretto.decide.confidence import binomial_tail, no_better_than
+from ristretto.decide.plan import group_of
+from ristretto.graph.build import Simulation
+from ristretto.pipeline.calibrate import values_read
 from ristretto.pipeline.doctor.prepared import Preparation, Preparer
 from ristretto.pipeline.doctor.scoring import accuracies
 from ristretto.pipeline.feed import Batch, Feed
 from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.runnable import runnable
 from ristretto.pipeline.runner import Runner
+from ristretto.pipeline.sound import Watch
 from ristretto.pipeline.verdicts import Verdicts, verdicts_of
 from ristretto.report.findings import Finding, Measured, Trial
 
@@ -96,11 +101,17 @@ def measure(
     say("scoring the float net")
     places, more = _places(feed, batches)
     pick = feed.picker(None) if places else None
-    base = answers(map(pick, places) if pick is not None else islice(feed.batches(), batches))
+
+    def drawn() -> Iterator[Batch]:
+        return map(pick, places) if pick is not None else islice(feed.batches(), batches)
+
+    base = answers(drawn())
     chance = None
     if judge is not None and base.scores is not None:
         chance = judge.top_k / base.scores.shape[1]
     findings = list(_answer_findings(base, net, chance))
+    if base.finite:
+        findings += _hidden_findings(Watch(net, weights, Simulation(), threads), net, drawn(), places)
     if base.right is None or not base.finite:
         return Measured(base.images, None if base.right is None else _share(base), chance), findings
     trials: list[Trial] = []
@@ -295,6 +306,31 @@ def _answer_findings(answers: _Answers, net: NetSpec, chance: float | None) -> I
         )
         cure = "its inputs may be far larger than in training: check scale in transform_param"
         yield Finding("warning", "saturated", what, cure, net.file)
+
+
+def _hidden_findings(
+    watch: Watch, net: NetSpec, batches: Iterable[Batch], places: list[list[int]]
+) -> Iterator[Finding]:
+    """NaN or infinity inside the net that no output shows: quantize refuses it where a range would be measured."""
+    measured = {
+        value
+        for layer in net.layers
+        if group_of(layer.type) is not None
+        for value in (*values_read(layer), *layer.outputs[:1])
+    }
+    for number, batch in enumerate(batches):
+        origin = watch.origin(batch, number)
+        if origin is None:
+            continue
+        where = origin.where
+        if places and origin.image is not None:
+            where = f"image {places[number][origin.image]} of the source"
+        refused = not measured.isdisjoint(origin.values)
+        what = origin.hidden(where) + (": quantize refuses it" if refused else "")
+        cure = "check its weights, mean and scale"
+        severity: Literal["error", "warning"] = "error" if refused else "warning"
+        yield Finding(severity, "not_finite", what, cure, net.file, origin.layer.view.line, origin.layer.name)
+        return
 
 
 def _guesses_class(classes: NDArray[np.intp]) -> bool:

@@ -160,7 +160,7 @@ def _label_findings(
     labels = np.array([sample.label for sample in samples])
     judged = replace(net, layers=tuple(each for each in net.layers if shapes.values.keys() >= set(each.inputs)))
     for rule in label_rules(judged, NetShapes(shapes.values, ())):
-        if rule.blob != blob or rule.steps:
+        if rule.blob != blob or rule.steps or rule.layer.type == "Embed":
             continue
         wrong = (labels < 0) | (labels >= rule.classes)
         if rule.ignored is not None:

@@ -9,20 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from ristretto.atomic import check_outputs
+from ristretto.atomic import check_again, check_outputs, one_job
 from ristretto.caffe.confined import check_named, confined_to
 from ristretto.caffe.hdf5 import import_h5py
 from ristretto.caffe.solver import SolverConfig, read_solver
 from ristretto.caffe.weights import Weights, read_weights, write_caffemodel
 from ristretto.data import Noted, noting_files
-from ristretto.errors import UsageError
+from ristretto.errors import NetError, UsageError
 from ristretto.finetune.backend import import_torch
+from ristretto.finetune.rates import broken_rate, learning_rate
 from ristretto.finetune.shares import threads
 from ristretto.finetune.trainer import Step
 from ristretto.pipeline.finetune.opened import Opened, open_training
 from ristretto.pipeline.finetune.options import FinetuneOptions
 from ristretto.pipeline.finetune.snapshots import (
     History,
+    files_to_replace,
     last_snapshot,
     open_snapshot,
     restore,
@@ -31,6 +33,7 @@ from ristretto.pipeline.finetune.snapshots import (
 )
 from ristretto.pipeline.provenance import provenance_of
 from ristretto.pipeline.score import loss_weights
+from ristretto.pipeline.sound import broken_blobs
 from ristretto.report.events import Output, Warned
 from ristretto.report.training import (
     NetTested,
@@ -48,6 +51,7 @@ Asked = Literal["", "stop", "snapshot"]
 """What somebody wants of a training that runs: to stop with a snapshot, or to write one and go on."""
 
 
+@one_job()
 def finetune(
     options: FinetuneOptions,
     listener: TrainingListener = silent_training,
@@ -70,8 +74,10 @@ def finetune(
         solver = replace(solver, snapshot_prefix=str(options.snapshot_prefix))
     else:
         check_named(Path(solver.snapshot_prefix).parent, "the folder of snapshots", options.solver, confined)
-    outputs = [*snapshot_files(solver), *((options.output,) if options.output else ())]
-    check_outputs(outputs, [options.solver, *options.weights])
+    _check_rates(solver)
+    read = [options.solver, *options.weights]
+    check_outputs(filter(None, [options.output]), read)
+    check_outputs(snapshot_files(solver), [*read, *filter(None, [options.output])], again=False)
     if solver.hdf5:
         import_h5py(solver.file)
     path = options.snapshot or (last_snapshot(solver) if options.resume else None)
@@ -79,6 +85,7 @@ def finetune(
     weights = _weights(options, solver) if learned is None else read_weights([learned], untrusted=options.untrusted)
     with noting_files() as noted:
         opened = open_training(options, solver, weights)
+    check_again()
     noted += _files(options, opened, weights)
     told = options.told(opened.seed)
     warnings = list(opened.warnings)
@@ -86,6 +93,7 @@ def finetune(
     if state is not None and path is not None:
         history, more = restore(opened, state, path, told)
         warnings += more
+    check_outputs(files_to_replace(solver, opened.trainer.iteration), again=False)
     for warning in warnings:
         listener(Warned(warning))
     trained = sum(parameter.data.size for parameter in opened.trainer.net.parameters.unique if parameter.lr_mult)
@@ -101,6 +109,14 @@ def finetune(
     with threads(options.threads):
         training = loop.run(warnings)
     return replace(training, provenance=provenance_of("finetune", options, {}, noted, {"train": opened.feed.images}))
+
+
+def _check_rates(solver: SolverConfig) -> None:
+    iteration = broken_rate(solver.rate)
+    if iteration is not None:
+        rate = learning_rate(solver.rate, iteration)
+        what = f"lr_policy '{solver.rate.name}' makes a rate of {rate:g} at iteration {iteration}, which no float32 is"
+        raise NetError(what, file=solver.file, cure="correct base_lr, gamma or power")
 
 
 def _files(options: FinetuneOptions, opened: Opened, weights: Weights) -> list[Noted]:
@@ -189,6 +205,7 @@ class _Loop:
 
     def _finish(self) -> None:
         """What comes after the last iteration; the net is tested in any case, so that its score is known."""
+        self._require_finite()  # no loss is left that would tell
         if self.solver.snapshot_after_train:
             self._snapshot()
         if self.solver.display and self.history.losses:
@@ -245,7 +262,15 @@ class _Loop:
     def _snapshot(self) -> None:
         if self.saved[0] == self.opened.trainer.iteration:
             return
+        self._require_finite()
         written: SnapshotWritten = write_snapshot(self.opened, self.history)
         self.saved = (written.iteration, written.weights, written.state)
         self.prototxt = written.prototxt
         self.listener(written)
+
+    def _require_finite(self) -> None:
+        broken = next(broken_blobs(self.opened.net, self.opened.weights()), None)
+        if broken is not None:
+            what = f"{broken.what} after iteration {self.opened.trainer.iteration - 1}"
+            cure = "lower base_lr, or set clip_gradients; the last snapshot is from before"
+            raise NetError(what, file=self.opened.net.file, layer=broken.layer, cure=cure)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ristretto.caffe.confined import check_named, confined_to
@@ -121,21 +123,25 @@ class Opened:
         )
         return Weights((*layers, *self.others), ())
 
-    def batches(self) -> Generator[list[Batch], None, None]:
-        """The batches of each iteration from the present one on, as an uninterrupted training reads them."""
+    def batches(self) -> Generator[Iterator[Batch], None, None]:
+        """The batches of each iteration from the present one on, as an uninterrupted training reads them.
+
+        Those of one iteration are read one after the other, and have to be before the next is asked for.
+        """
         size = self.solver.rule.iter_size
         total, first = self.solver.max_iter * size, self.trainer.iteration * size
         # A picker lists all places of the training beforehand: only what has to skip some is worth that.
         picker = self.feed.picker(total) if first else None
         section = self.feed.section(total, first, total - first, picker)
-        group: list[Batch] = []
-        for batch in prefetched(section):
+        with closing(self._checked(prefetched(section))) as checked:
+            for _ in range(self.trainer.iteration, self.solver.max_iter):
+                yield islice(checked, size)
+
+    def _checked(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
+        for batch in batches:
             for rule in self.labels:
                 rule.check(batch)
-            group.append(batch)
-            if len(group) == size:
-                yield group
-                group = []
+            yield batch
 
 
 def open_training(options: FinetuneOptions, solver: SolverConfig, weights: Weights) -> Opened:

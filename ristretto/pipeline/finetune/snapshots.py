@@ -197,6 +197,21 @@ def _write_beside(path: Path, opened: Opened, history: History) -> None:
     atomic_write_text(path, json.dumps(data, allow_nan=False) + "\n")
 
 
+def files_to_replace(solver: SolverConfig, iteration: int) -> list[Path]:
+    """Files of snapshots that are there already and that a training from an iteration on writes again."""
+    prefix = Path(solver.snapshot_prefix)
+    kinds = r"(caffemodel|solverstate|training\.json|prototxt)(\.h5)?"
+    pattern = re.compile(rf"{re.escape(prefix.name)}_iter_(\d+)\.{kinds}")
+    found = []
+    for path in sorted(prefix.parent.iterdir()) if prefix.parent.is_dir() else ():
+        match = pattern.fullmatch(path.name)
+        number = int(match[1]) if match else 0
+        due = number == solver.max_iter or (solver.snapshot > 0 and number % solver.snapshot == 0)
+        if iteration < number <= solver.max_iter and due:
+            found.append(path)
+    return found
+
+
 def snapshot_files(solver: SolverConfig) -> tuple[Path, ...]:
     """A file of each folder that snapshots are written to: to find out beforehand whether that is possible."""
     return (Path(f"{solver.snapshot_prefix}_iter_{solver.max_iter}{_STATES[solver.hdf5]}"),)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ristretto.atomic import atomic_together, atomic_write_bytes, atomic_write_text, check_outputs, scratch_folder
+from ristretto.atomic import (
+    atomic_together,
+    atomic_write_bytes,
+    atomic_write_text,
+    check_outputs,
+    one_job,
+    scratch_folder,
+)
 from ristretto.caffe.net import build_net, modernise, read_prototxt
 from ristretto.caffe.netspec import Shape
 from ristretto.caffe.rules import NetState
@@ -90,6 +97,7 @@ class Initialised:
     labelled: bool
 
 
+@one_job()
 def initialise(options: InitOptions) -> Initialised:
     """Write the prototxt and the lists it names.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from json_values import replaced
@@ -13,7 +14,7 @@ from text_seeds import JSON_WORDS
 from ristretto.errors import RistrettoError
 from ristretto.pipeline.files import parse_json
 from ristretto.pipeline.finetune.snapshots import training_of
-from ristretto.pipeline.finished import scores_of
+from ristretto.pipeline.finished import SCHEMA_VERSION, scores_of, sealed
 from ristretto.report.events import BatchDone, Output, PassDone, PassStarted
 from ristretto.report.finished import FinishedScore, finished_to_json
 from ristretto.report.model import Answers, Scored
@@ -27,8 +28,13 @@ _JOB = {"flags": {"model": "m"}, "versions": {"ristretto": "1"}, "outputs": ["re
 
 
 SCORES = json.dumps(
-    {"schema": 1, "job": _JOB, "scores": [finished_to_json(FinishedScore("baseline", "0123", _SCORED, _EVENTS))]}
+    {
+        "schema": SCHEMA_VERSION,
+        "job": _JOB,
+        "scores": [finished_to_json(FinishedScore("baseline", "0123", _SCORED, _EVENTS))],
+    }
 ).encode()
+"""What the lines of a file say, in one value: the target makes lines with digests of it."""
 
 TRAINING = json.dumps(
     {
@@ -44,8 +50,19 @@ TRAINING = json.dumps(
 ).encode()
 
 
+def lines_of(value: Any) -> bytes:
+    """The file that says a value, or what became of it."""
+    said = value if isinstance(value, dict) else {}
+    header = {"schema": said.get("schema"), "tool": "ristretto", "job": said.get("job")}
+    scores = said.get("scores")
+    return sealed([json.dumps(each) for each in (header, *(scores if isinstance(scores, list) else [scores]))])[0]
+
+
+LINES = lines_of(json.loads(SCORES))
+
+
 def seeds() -> Iterable[bytes]:
-    yield from (SCORES, TRAINING, b"\0\0\0\5")
+    yield from (SCORES, TRAINING, b"\0\0\0\5", LINES)
 
 
 def words() -> Iterable[str]:
@@ -54,6 +71,8 @@ def words() -> Iterable[str]:
 
 def one_input(data: bytes) -> None:
     with contextlib.suppress(RistrettoError):
-        scores_of(parse_json(replaced(SCORES, data), "file.scores", "scores"), "file.scores", _JOB)
+        scores_of(lines_of(parse_json(replaced(SCORES, data), "file.scores", "scores")), "file.scores", _JOB)
+    with contextlib.suppress(RistrettoError):
+        scores_of(data, "file.scores", _JOB)
     with contextlib.suppress(RistrettoError):
         training_of(parse_json(replaced(TRAINING, data), "file.json", "history"), "file.json", 2)
