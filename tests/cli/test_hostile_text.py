@@ -143,7 +143,7 @@ FILES = {
     "verify-flags": (
         "verify",
         '{"provenance": {"command": "test", "outputs": [], "versions": {}, "files": [], "flags": {"iterations": {}}}}',
-        "makes no sense",
+        "iterations cannot be {}",
     ),
     "jobs-tag": ("batch", "jobs: !!python/object/apply:os.system ['touch ran']", "job 1 is no mapping"),
     "jobs-tag-inside": (
@@ -165,8 +165,8 @@ FILES = {
     ),
     "jobs-quadratic-laughs": (
         "batch",
-        f"jobs:\n- model: m\n  matrix:\n    images: [&a [{'x,' * 9_000}], {'*a,' * 9_000}]",
-        "jobs-quadratic-laughs:4: the values of this file, all aliases and jobs written out, are too many",
+        f"jobs:\n- model: m\n  matrix:\n    images: [&a [{'x,' * 10_001}], {'*a,' * 1_000}]",
+        "jobs-quadratic-laughs:4: a list has 10001 values; 10000 are allowed",
     ),
     "jobs-deep": ("batch", DEEP, "nested too deeply"),
     "jobs-itself": ("batch", "jobs: &a [*a]", "no mapping"),
