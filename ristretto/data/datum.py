@@ -20,6 +20,9 @@ NO_MEMORY = "needs more memory than there is"
 _USUAL = re.compile(rb"\x08[\x80-\xff]{0,9}[\0-\x7f]\x10[\x80-\xff]{0,9}[\0-\x7f]\x18[\x80-\xff]{0,9}[\0-\x7f]\x22")
 """How nearly all raw Datums begin: channels, height, width, then the key of the pixels."""
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+"""How a PNG begins."""
+
 
 class BadImageError(ValueError):
     """A record that holds no usable image; the caller knows which one it is."""
@@ -136,6 +139,9 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
         BadImageError: it cannot be decoded.
     """
     flag = {None: cv2.IMREAD_UNCHANGED, 3: cv2.IMREAD_COLOR, 1: cv2.IMREAD_GRAYSCALE}[color]
+    if _is_cut_png(encoded):  # OpenCV would take memory for whatever it claims to hold
+        what = "holds a PNG that is cut short or damaged"
+        raise BadImageError(what)
     try:
         with quiet():
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if len(encoded) else None
@@ -149,6 +155,18 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
             raise BadImageError(what) from error
     what = "holds an image that cannot be decoded"
     raise BadImageError(what)
+
+
+def _is_cut_png(encoded: bytes | memoryview) -> bool:
+    """Whether it is a PNG with a chunk that claims more bytes than there are (PNG specification, 5.3)."""
+    if bytes(encoded[: len(_PNG)]) != _PNG:
+        return False
+    place = len(_PNG)
+    while place + 12 <= len(encoded):  # length, type, data, checksum
+        if bytes(encoded[place + 4 : place + 8]) == b"IEND":
+            return False
+        place += 12 + int.from_bytes(encoded[place : place + 4], "big")
+    return True
 
 
 def planar(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import resource
 import struct
 import subprocess
 import sys
@@ -136,7 +137,7 @@ def test_what_is_said_of_a_record_that_is_no_datum() -> None:
 @pytest.mark.parametrize("encode", [png, jpeg])
 def test_a_truncated_image_is_refused_and_not_filled_up(encode, share: float) -> None:
     whole = encode(picture(3, 40, 40))
-    with pytest.raises(BadImageError, match=r"^holds an image that cannot be decoded$"):
+    with pytest.raises(BadImageError, match=r"^holds (an image that cannot be decoded|a PNG that is cut short or damaged)$"):
         decode_image(whole[: int(len(whole) * share)], None)
 
 
@@ -259,3 +260,18 @@ def test_only_c_is_silent_and_only_inside(capfd: pytest.CaptureFixture[str]) -> 
     assert stderr.value == loud
     library.perror(b"heard too")
     assert re.fullmatch("heard heard too: [^\n]*\n", capfd.readouterr().err)
+
+
+def test_a_png_may_not_claim_more_than_it_holds() -> None:
+    whole = png(picture(3))
+    assert decode_image(whole + b"more", 3).shape == (3, 10, 12), "what comes behind the end does not matter"
+    place = whole.index(b"IDAT")
+    for cut in (whole[:-6], whole[: place + 30], whole[: place - 4] + b"\xbf\0\0\x28" + whole[place:]):
+        before = peak_kilobytes()
+        with pytest.raises(BadImageError, match="holds a PNG that is cut short or damaged"):
+            decode_image(cut, None)
+        assert peak_kilobytes() - before < 100_000
+
+
+def peak_kilobytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
