@@ -71,7 +71,7 @@ HARMLESS |= {"float-1e400", "layers-one-name", "layers-one-line", "fields-unknow
 LONG = {"fields-unknown", "layers-old", "types-unknown", "splits", "layers-one-name", "layers-one-line", "dims-many"}
 """Nets that take seconds to read: they go through a command of each kind, as all read nets in the same way."""
 
-FOR_LONG = ("inspect", "doctor", "upgrade", "quantize")
+FOR_LONG = ("inspect", "upgrade")
 
 LARGE = {name for name in NETS if name.startswith(("long", "layers-o"))}
 

@@ -137,7 +137,9 @@ def test_what_is_said_of_a_record_that_is_no_datum() -> None:
 @pytest.mark.parametrize("encode", [png, jpeg])
 def test_a_truncated_image_is_refused_and_not_filled_up(encode, share: float) -> None:
     whole = encode(picture(3, 40, 40))
-    with pytest.raises(BadImageError, match=r"^holds (an image that cannot be decoded|a PNG that is cut short or damaged)$"):
+    with pytest.raises(
+        BadImageError, match=r"^holds (an image that cannot be decoded|a PNG that is cut short or damaged)$"
+    ):
         decode_image(whole[: int(len(whole) * share)], None)
 
 
