@@ -139,12 +139,11 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
         BadImageError: it cannot be decoded.
     """
     flag = {None: cv2.IMREAD_UNCHANGED, 3: cv2.IMREAD_COLOR, 1: cv2.IMREAD_GRAYSCALE}[color]
-    if _is_cut_png(encoded):  # OpenCV would take memory for whatever it claims to hold
-        what = "holds a PNG that is cut short or damaged"
-        raise BadImageError(what)
     try:
         with quiet():
-            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if len(encoded) else None
+            # For a part that a PNG claims to hold and does not OpenCV would take memory all the same.
+            whole = len(encoded) > 0 and not _is_cut_png(encoded)
+            image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if whole else None
         if image is not None:
             return planar(image)
     except cv2.error as error:

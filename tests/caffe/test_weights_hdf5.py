@@ -87,7 +87,7 @@ def test_damage_is_said(tmp_path: Path) -> None:
         read_weights([path])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_truncated_and_mutated(tmp_path: Path, data: st.DataObject) -> None:
     path = tmp_path / "x.h5"

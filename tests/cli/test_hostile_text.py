@@ -68,11 +68,6 @@ HARMLESS = {"dims-overflow", "dims-2-33", "batch-2-30", "data-batch", "data-zero
 HARMLESS |= {"float-1e400", "layers-one-name", "layers-one-line", "fields-unknown", "fields-nested", "prior-boxes"}
 """Nets that run all the same where arrays are given in place of their data."""
 
-LONG = {"fields-unknown", "layers-old", "types-unknown", "splits", "layers-one-name", "layers-one-line", "dims-many"}
-"""Nets that take seconds to read: they go through a command of each kind, as all read nets in the same way."""
-
-FOR_LONG = ("inspect", "upgrade")
-
 LARGE = {name for name in NETS if name.startswith(("long", "layers-o"))}
 
 
@@ -116,8 +111,7 @@ def test_a_net_is_refused(outcomes: dict[str, Run], name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_net_with_every_command(tmp_path: Path, name: str) -> None:
     prepared(tmp_path, NETS)
-    nets = [net for net in NETS if net not in LONG or name in FOR_LONG]
-    for net, run in zip(nets, runs([(tmp_path, command(name, net)) for net in nets]), strict=True):
+    for net, run in zip(NETS, runs([(tmp_path, command(name, net)) for net in NETS]), strict=True):
         check(run, may_succeed=True)
         left = sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("."))
         assert not left, f"{net} left {left} behind"

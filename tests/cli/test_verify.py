@@ -171,7 +171,7 @@ def test_no_edited_flag_is_taken_for_another_or_a_fault_of_ours(
     flags = json.loads(path.read_text())["provenance"]["flags"]
     assert len(flags) > 15
     for flag in flags:
-        for value in ODD if command == "test" else ODD[:7]:
+        for value in ODD:
             report = json.loads(path.read_text())
             report["provenance"]["flags"][flag] = value
             path.with_suffix(".edited").write_text(json.dumps(report))

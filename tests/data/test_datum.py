@@ -137,9 +137,7 @@ def test_what_is_said_of_a_record_that_is_no_datum() -> None:
 @pytest.mark.parametrize("encode", [png, jpeg])
 def test_a_truncated_image_is_refused_and_not_filled_up(encode, share: float) -> None:
     whole = encode(picture(3, 40, 40))
-    with pytest.raises(
-        BadImageError, match=r"^holds (an image that cannot be decoded|a PNG that is cut short or damaged)$"
-    ):
+    with pytest.raises(BadImageError, match=r"^holds an image that cannot be decoded$"):
         decode_image(whole[: int(len(whole) * share)], None)
 
 
@@ -270,7 +268,7 @@ def test_a_png_may_not_claim_more_than_it_holds() -> None:
     place = whole.index(b"IDAT")
     for cut in (whole[:-6], whole[: place + 30], whole[: place - 4] + b"\xbf\0\0\x28" + whole[place:]):
         before = peak_kilobytes()
-        with pytest.raises(BadImageError, match="holds a PNG that is cut short or damaged"):
+        with pytest.raises(BadImageError, match=r"^holds an image that cannot be decoded$"):
             decode_image(cut, None)
         assert peak_kilobytes() - before < 100_000
 

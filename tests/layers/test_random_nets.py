@@ -168,7 +168,7 @@ def test_the_reference_knows_nothing_of_the_code() -> None:
 def test_many_random_nets() -> None:
     """Nets that are new in each run."""
 
-    @settings(quiet, max_examples=1500, derandomize=False)
+    @settings(quiet, max_examples=3000, derandomize=False)
     @given(nets(8))
     def run(net: RandomNet) -> None:
         check(net)

@@ -253,7 +253,7 @@ def test_shared_blobs_or_copies(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_several_at_once(data: st.DataObject) -> None:
     """Any of these changes after any other, in any place: the float net and a quantized one keep their scores."""
