@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from ristretto.errors import UsageError, WorkerError
 from ristretto.runtime.local_worker import HELD_PARTS
-from ristretto.runtime.work import Outcome, Part, Task, attempt
+from ristretto.runtime.work import Outcome, Part, Task, attempt, results
 
 CONNECT_S = 10.0
 """How long a scheduler may take to answer."""
@@ -96,14 +96,16 @@ class DaskPool:
                 key = f"ristretto-{token}-{number}"
                 futures[number] = self._client.submit(_attempt, self._facts, task.call, *parts, key=key, pure=False)
                 futures[number].add_done_callback(lambda future, number=number: done.put((number, future)))
-            for _ in tasks:
-                number, future = self._waited(done)
-                outcome = self._outcome(future)
-                del futures[number]
-                yield number, outcome.get()
+            yield from results(self._next_done(done, futures) for _ in tasks)
         finally:
             if futures:
                 self._client.cancel(list(futures.values()))
+
+    def _next_done(self, done: SimpleQueue[tuple[int, Any]], futures: dict[int, Any]) -> tuple[int, Outcome]:
+        number, future = self._waited(done)
+        outcome = self._outcome(future)
+        del futures[number]
+        return number, outcome
 
     def close(self) -> None:
         """See Pool."""

@@ -15,7 +15,7 @@ from typing import Any
 from ristretto.errors import WorkerError
 from ristretto.interpreter import python_command
 from ristretto.runtime.local_worker import read_frame, write_frame
-from ristretto.runtime.work import Outcome, Task
+from ristretto.runtime.work import Outcome, Task, results
 
 ATTEMPTS = 3
 """How many workers a task may cost before it is given up: what kills three will kill more."""
@@ -119,9 +119,7 @@ class LocalPool:
                 leader.start()
             self._changed.notify_all()
         try:
-            for _ in tasks:
-                number, outcome = current.done.get()
-                yield number, outcome.get()
+            yield from results(current.done.get() for _ in tasks)
         finally:
             with self._changed:
                 current.waiting.clear()

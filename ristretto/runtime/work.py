@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -69,6 +69,30 @@ class Outcome:
         return self.result
 
 
+def results(outcomes: Iterable[tuple[int, Outcome]]) -> Iterator[tuple[int, Any]]:
+    """Results as they come; what a task raised once all before it are done, so that it is what one process would raise.
+
+    Args:
+        outcomes: what became of each task, with its number, in any order.
+
+    Raises:
+        Exception: that of the first task in their order that has one.
+    """
+    failed: dict[int, Outcome] = {}
+    done: set[int] = set()
+    first = 0
+    for number, outcome in outcomes:
+        done.add(number)
+        if outcome.error is None:
+            yield number, outcome.result
+        else:
+            failed[number] = outcome
+        while first in done:
+            if first in failed:
+                failed[first].get()
+            first += 1
+
+
 class Pool(Protocol):
     """Workers.
 
@@ -95,7 +119,7 @@ class Pool(Protocol):
 
         Raises:
             WorkerError: workers were lost again and again, or all of them.
-            Exception: that of a task.
+            Exception: that of the first task in their order that has one.
         """
         ...
 
