@@ -36,7 +36,12 @@ MAX_AXES = 32
 """Axes of a blob (blob.hpp, kMaxBlobAxes)."""
 
 MAX_LAYER_BLOBS = 256
-"""Blobs of one layer in a weights file, far more than any has; of all together ten for each layer that may be there."""
+"""Blobs of one layer in a weights file, far more than any has."""
+
+
+def most_blobs() -> int:
+    """Blobs of a weights file, or arrays of a snapshot: ten for each layer that there may be."""
+    return 10 * limit(LAYERS)
 
 
 def variable(name: str) -> str:

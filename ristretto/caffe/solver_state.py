@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ristretto.atomic import atomic_write_bytes
 from ristretto.caffe.blobs import blob_pieces, parse_blob
 from ristretto.caffe.hdf5 import HDF5_ERRORS, HDF5_MAGIC, ArrayReader, import_h5py, open_hdf5
-from ristretto.caffe.limits import LAYERS, limit
+from ristretto.caffe.limits import most_blobs
 from ristretto.caffe.weights import LayerWeights
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed, varint
 from ristretto.errors import UsageError, WeightsError
@@ -74,7 +74,7 @@ def _no_snapshot(path: Path, reason: str) -> WeightsError:
 def _parse(data: memoryview) -> SolverState:
     iteration = current = 0
     learned, history = "", []
-    most = limit(LAYERS)
+    most = most_blobs()
     for number, wire, low, high in fields(data, 0, len(data)):
         if number == _ITER and wire == VARINT:
             iteration = low
@@ -84,8 +84,8 @@ def _parse(data: memoryview) -> SolverState:
             learned = bytes(data[low:high]).decode("utf-8", "surrogateescape")
         elif number == _HISTORY and wire == BYTES:
             history.append(parse_blob(data, low, high))
-            if len(history) > 10 * most:
-                what = f"it holds more than {10 * most} arrays"
+            if len(history) > most:
+                what = f"it holds more than {most} arrays"
                 raise ValueError(what)
         else:
             what = f"it has a field {number} that no snapshot has"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ristretto.atomic import atomic_write_bytes
 from ristretto.caffe.blobs import blob_pieces, parse_blob
 from ristretto.caffe.hdf5 import HDF5_MAGIC
-from ristretto.caffe.limits import LAYERS, MAX_LAYER_BLOBS, limit, to_raise
+from ristretto.caffe.limits import LAYERS, MAX_LAYER_BLOBS, limit, most_blobs, to_raise
 from ristretto.caffe.weights_hdf5 import read_hdf5_layers
 from ristretto.caffe.wire import BYTES, VARINT, WireError, fields, prefixed
 from ristretto.errors import UsageError, WeightsError
@@ -137,11 +137,11 @@ def _recognised(start: bytes) -> str:
 
 def _limited(layers: Iterable[LayerWeights], path: Path) -> Iterator[LayerWeights]:
     """The same layers, as long as there are not too many of them, or of their blobs."""
-    most, blobs = limit(LAYERS), 0
+    most, most_of_all, blobs = limit(LAYERS), most_blobs(), 0
     for count, layer in enumerate(layers, 1):
         blobs += len(layer.blobs)
-        if count > most or blobs > 10 * most:
-            what = f"the file holds more than {most} layers, or {10 * most} blobs"
+        if count > most or blobs > most_of_all:
+            what = f"the file holds more than {most} layers, or {most_of_all} blobs"
             raise WeightsError(what, file=str(path), cure=to_raise(LAYERS))
         yield layer
 

@@ -55,16 +55,12 @@ def check_wishes(options: QuantizeOptions) -> None:
     """
     if options.error_margin < 0 or not math.isfinite(options.error_margin):
         raise UsageError("--error_margin must be 0 or more", cure="it is the allowed drop in percent points")
-    if options.iterations is not None and options.iterations < 1:
-        raise UsageError("--iterations must be 1 or more, or all")
     if options.resume and options.model_quantized is None:
         raise UsageError("--resume needs --model_quantized", cure="finished scores are kept beside it")
     if not 0 < options.fast_error < 1:
         raise UsageError("--fast_error is a probability", cure="give one between 0 and 1, such as 0.01")
     if options.fast and options.search == "mixed":
         raise UsageError("--fast means nothing with --search mixed", cure="leave it out")
-    if min(options.cache_mb, options.cache_disk_mb) < 0:
-        raise UsageError("--cache_mb and --cache_disk_mb must be 0 or more", cure="0 keeps nothing")
     check_workers(options.workers, options.scheduler, options.gpu)
     _check_formats(options)
 

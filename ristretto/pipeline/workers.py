@@ -27,10 +27,8 @@ def check_workers(workers: int, scheduler: str, gpu: str) -> None:
     """Refuse what does not go together.
 
     Raises:
-        UsageError: two places to run at, or a number of processes that cannot be.
+        UsageError: two places to run at.
     """
-    if workers < 0:
-        raise UsageError(f"--workers {workers}: expected a number of processes", cure="0 takes one for every core")
     if scheduler and workers != 1:
         raise UsageError("--workers and --scheduler exclude each other", cure="a cluster knows its own workers")
     if gpu and (scheduler or workers != 1):
