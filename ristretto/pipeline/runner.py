@@ -26,7 +26,7 @@ from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
 from ristretto.pipeline.labels import LabelNotes, LabelRule, computed_rules, has_labels, label_rules
-from ristretto.runtime.session import Session
+from ristretto.runtime.session import Session, convolves_in_groups
 
 _log = logging.getLogger(__name__)
 
@@ -298,6 +298,7 @@ class Runner:
                 threads=self.threads,
                 keep_layout=kernels != "plain",
                 device=self.device,
+                in_groups=convolves_in_groups(built.model),
             )
             _log.debug(
                 "built phase %s for %s: %d nodes, %s kernels, %d layers with formats, %s, in %.2f s",

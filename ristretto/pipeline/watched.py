@@ -17,7 +17,7 @@ from ristretto.caffe.weights import Weights
 from ristretto.graph.build import BuiltNet, Section, Simulation, build
 from ristretto.graph.steady import steady
 from ristretto.pipeline.device import current_device
-from ristretto.runtime.session import Session
+from ristretto.runtime.session import Session, convolves_in_groups
 
 Array = NDArray[np.float32]
 
@@ -127,7 +127,12 @@ class WatchedNet:
         element = graph.output[0].type.tensor_type.elem_type if graph.output else onnx.TensorProto.FLOAT
         del graph.output[:]
         graph.output.extend(helper.make_tensor_value_info(value, element, None) for value in values)
-        session = Session(steady(built.model).SerializeToString(), threads=self.threads, device=self.device)
+        session = Session(
+            steady(built.model).SerializeToString(),
+            threads=self.threads,
+            device=self.device,
+            in_groups=convolves_in_groups(built.model),
+        )
         return _Part(built.inputs, tuple(values), session)
 
 

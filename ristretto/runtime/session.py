@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from ristretto.errors import DeviceError, NetError
 
@@ -23,6 +24,9 @@ CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
 """TF32 would cut operands to 10 bits, and the faster algorithms (Winograd, FFT) transform them: in plain products and
 sums what has few bits stays exact, as on a CPU."""
+
+_CUDA_OPTIONS_IN_GROUPS = {**_CUDA_OPTIONS, "cudnn_conv_algo_search": "HEURISTIC"}
+"""cuDNN's plain algorithm computes one group after another: a net of depthwise convolutions takes six times as long."""
 
 _FLOAT32_ONLY = ("QuickGeluFusion",)
 """What onnxruntime up to 1.23 makes of float64 nodes too, and then has no kernel for: Swish."""
@@ -55,6 +59,17 @@ def has_cuda() -> bool:
     return CUDA in ort.get_available_providers()
 
 
+def convolves_in_groups(model: ModelProto) -> bool:
+    """Whether a model has convolutions in groups, such as depthwise ones."""
+    attributes = (
+        attribute
+        for node in model.graph.node
+        if node.op_type in ("Conv", "ConvTranspose")
+        for attribute in node.attribute
+    )
+    return any(attribute.name == "group" and attribute.i > 1 for attribute in attributes)
+
+
 def _prepare_cuda() -> None:
     """Let CUDA libraries that came with pip be found, and what onnxruntime says of missing ones be one line of ours."""
     ort.set_default_logger_severity(4)
@@ -67,7 +82,15 @@ def _prepare_cuda() -> None:
 class Session:
     """A loaded model that maps named arrays to named arrays."""
 
-    def __init__(self, model: bytes, *, threads: int = 0, keep_layout: bool = False, device: int | None = None) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        *,
+        threads: int = 0,
+        keep_layout: bool = False,
+        device: int | None = None,
+        in_groups: bool = False,
+    ) -> None:
         """Load a serialized model.
 
         Args:
@@ -76,6 +99,7 @@ class Session:
                 moving a rounding before another operation would change values on the way.
             threads: threads for one run; 0 lets onnxruntime take one per core.
             device: number of the CUDA device that does what it has kernels for; None for the CPU alone.
+            in_groups: whether the model ``convolves_in_groups``, which a CUDA device has to compute otherwise.
 
         Raises:
             DeviceError: the device cannot be used.
@@ -92,7 +116,8 @@ class Session:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[str | tuple[str, dict[str, str]]] = ["CPUExecutionProvider"]
         if device is not None:
-            providers.insert(0, (CUDA, {"device_id": str(device), **_CUDA_OPTIONS}))
+            choice = _CUDA_OPTIONS_IN_GROUPS if in_groups else _CUDA_OPTIONS
+            providers.insert(0, (CUDA, {"device_id": str(device), **choice}))
             _prepare_cuda()
         try:
             self._session = ort.InferenceSession(
@@ -100,6 +125,8 @@ class Session:
                 options,
                 providers=providers,
                 disabled_optimizers=[*(_MOVING if keep_layout else ()), *_FLOAT32_ONLY],
+                # It would print why it cannot use a device and take the CPU, also in the middle of a job.
+                enable_fallback=0,
             )
         except Exception as error:  # onnxruntime's own classes are not public
             raise _refused(error) from error

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnxruntime
 import pytest
 
 import ristretto as library
+from ristretto.caffe.weights import LayerWeights, write_caffemodel
 from ristretto.errors import DeviceError, UsageError
 from ristretto.graph.build import BuiltNet, build
 from ristretto.pipeline import runner
@@ -111,6 +113,28 @@ def test_a_job_asks_for_the_device_and_for_plain_kernels(monkeypatch: pytest.Mon
     }
     assert report.combined.score == plain.combined.score
     assert current_device() is None, "the next job of the process is not on it"
+
+
+@pytest.mark.parametrize(("group", "choice"), [(1, "DEFAULT"), (4, "HEURISTIC")])
+def test_how_to_convolve_in_groups_is_left_to_cudnn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, group: int, choice: str
+) -> None:
+    """One group after another takes too long; without groups plain sums of products are asked for, which are exact."""
+    made = machine(monkeypatch, devices=1)
+    file = tmp_path / "net.prototxt"
+    file.write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 dim: 5 dim: 5 } } }\n'
+        f'layer {{ name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param {{ num_output: 4 '
+        f'kernel_size: 3 group: {group} weight_filler {{ type: "constant" value: 1 }} }} }}'
+    )
+    weights = [
+        LayerWeights("conv", "Convolution", (np.ones((4, 4 // group, 3, 3), np.float32), np.zeros(4, np.float32)))
+    ]
+    write_caffemodel(tmp_path / "net.caffemodel", "net", weights)
+    net = library.load_net(file, tmp_path / "net.caffemodel", gpu="0")
+    out = net.run({"data": np.ones((1, 4, 5, 5))}, ["conv"])["conv"]
+    assert np.all(out == 9 * 4 // group)
+    assert made.asked[-1].options["cudnn_conv_algo_search"] == choice
 
 
 def test_without_gpu_no_device_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
