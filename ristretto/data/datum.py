@@ -162,9 +162,10 @@ def _is_cut_png(encoded: bytes | memoryview) -> bool:
         return False
     place = len(_PNG)
     while place + 12 <= len(encoded):  # length, type, data, checksum
-        if bytes(encoded[place + 4 : place + 8]) == b"IEND":
-            return False
+        kind = bytes(encoded[place + 4 : place + 8])
         place += 12 + int.from_bytes(encoded[place : place + 4], "big")
+        if kind == b"IEND":
+            return place > len(encoded)
     return True
 
 

@@ -53,6 +53,10 @@ _RUNNING = re.compile(r"running \S+ node\. Name:'(.*?)/[^/']*'")
 _AT_NODE = re.compile(r"node (?:with name '|\()(.*)/[^/]*?['):]")
 """Where onnxruntime names the node it complains about; nodes are named LAYER/OPERATION."""
 
+_NO_DEVICE = re.compile(r"CUDA failure[^;]*|Invalid device ID[^.]*")
+_NO_MEMORY = re.compile(r"Available memory of|Failed to allocate memory|out of memory")
+"""What it says of a CUDA device that is not there or fails, and of one whose memory does not suffice."""
+
 
 def has_cuda() -> bool:
     """Whether this onnxruntime was built for CUDA; whether there is a device is another matter."""
@@ -129,11 +133,12 @@ class Session:
                 enable_fallback=0,
             )
         except Exception as error:  # onnxruntime's own classes are not public
-            raise _refused(error) from error
+            raise _of_device(error, device) or _refused(error) from error
         # Where its libraries are missing, or there is no such device, onnxruntime takes the CPU.
         if device is not None and CUDA not in self._session.get_providers():
             what = f"onnxruntime cannot use GPU {device}"
             raise DeviceError(what, cure="do its driver and CUDA libraries suit onnxruntime-gpu?")
+        self._device = device
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self._types = {item.name: np.dtype(_TYPES[item.type]) for item in self._session.get_inputs()}
 
@@ -143,16 +148,41 @@ class Session:
         Args:
             feeds: an array for each of the model's inputs; what is not an input is left out.
             outputs: the outputs wanted.
+
+        Raises:
+            DeviceError: the device has too little memory, or fails.
+            NetError: an operation cannot take what comes to it.
         """
         given = {name: np.asarray(feeds[name], self._types[name], order="C") for name in self.inputs}
         try:
             results = self._session.run(list(outputs), given)
         except Exception as error:  # onnxruntime's own classes are not public
-            reason = _reason(error)
-            node = _RUNNING.search(reason)
-            what = f"onnxruntime cannot run the net: {reason}"
-            raise NetError(what, layer=node[1] if node else "", cure="do the inputs suit the net?") from error
+            raise _of_device(error, self._device) or _not_run(error) from error
         return dict(zip(outputs, results, strict=True))
+
+
+def _of_device(error: Exception, device: int | None) -> DeviceError | None:
+    """What is the matter with the device rather than with the net; None if nothing is."""
+    if device is None:
+        return None
+    reason = _reason(error)
+    if _NO_MEMORY.search(reason):
+        what = f"GPU {device} has too little memory for the net"
+        return DeviceError(what, cure="give its data layer a smaller batch_size")
+    found = _NO_DEVICE.search(reason)
+    if found is None:
+        return None
+    return DeviceError(
+        f"onnxruntime cannot use GPU {device}: {found[0].strip()}", cure="is it one that nvidia-smi -L lists?"
+    )
+
+
+def _not_run(error: Exception) -> NetError:
+    """What onnxruntime says when it runs a model, with the layer where it names a node."""
+    reason = _reason(error)
+    node = _RUNNING.search(reason)
+    what = f"onnxruntime cannot run the net: {reason}"
+    return NetError(what, layer=node[1] if node else "", cure="do the inputs suit the net?")
 
 
 def _refused(error: Exception) -> NetError:

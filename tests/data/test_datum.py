@@ -196,6 +196,20 @@ def raw_png(width: int, more: bytes, pixels: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
+@pytest.mark.parametrize("kind", [b"IDAT", b"IEND", b"tEXt"])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_chunk_of_a_png_that_claims_more_than_there_is_never_reaches_opencv(
+    monkeypatch: pytest.MonkeyPatch, kind: bytes, first: bool
+) -> None:
+    """OpenCV takes the memory that a chunk claims before it looks for it."""
+    whole = png(picture(10))
+    assert decode_image(whole, 3).shape == picture(10).transpose(2, 0, 1).shape
+    before = whole[:8] if first else whole[: whole.index(b"IEND") - 4]
+    monkeypatch.setattr(cv2, "imdecode", failing(-4))
+    with pytest.raises(BadImageError, match=r"^holds an image that cannot be decoded$"):
+        decode_image(before + struct.pack(">I", 1 << 31) + kind + bytes(20), 3)
+
+
 LOUD = {
     "pixels": raw_png(2, b"", b"x" * 20),
     "width": raw_png(2**31 - 1, b"", zlib.compress(bytes(14))),

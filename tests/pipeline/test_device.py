@@ -14,7 +14,7 @@ import pytest
 
 import ristretto as library
 from ristretto.caffe.weights import LayerWeights, write_caffemodel
-from ristretto.errors import DeviceError, UsageError
+from ristretto.errors import DeviceError, NetError, UsageError
 from ristretto.graph.build import BuiltNet, build
 from ristretto.pipeline import runner
 from ristretto.pipeline.device import _try, current_device, find_device, on_device
@@ -221,6 +221,60 @@ def test_a_session_does_not_fall_back_in_silence(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DeviceError, match="onnxruntime cannot use GPU 0; do its driver"):
         _try(0)
     assert [each.device for each in made.asked] == ["0"]
+
+
+_TOO_LITTLE = "GPU 5 has too little memory for the net; give its data layer a smaller batch_size"
+_ARENA = "/onnxruntime_src/bfc_arena.cc:360 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool)"
+SAID = {
+    "number": (
+        "/onnxruntime_src/info.cc:63 static onnxruntime::FromProviderOptions(const onnxruntime::ProviderOptions&) "
+        "[ONNXRuntimeError] : 1 : FAIL : provider_options_utils.h:187 Parse Failed to parse provider option "
+        '"device_id": info.cc:71 operator() Invalid device ID: 5, must be between 0 (inclusive) and 1 (exclusive).',
+        "onnxruntime cannot use GPU 5: Invalid device ID: 5, must be between 0 (inclusive) and 1 (exclusive); "
+        "is it one that nvidia-smi -L lists?",
+    ),
+    "memory at the start": (
+        f"[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: {_ARENA} "
+        "Available memory of 0 is smaller than requested bytes of 18432",
+        _TOO_LITTLE,
+    ),
+    "memory in a run": (
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv node. "
+        f"Name:'conv1/Conv' Status Message: {_ARENA} Failed to allocate memory for requested buffer of size 4000000000",
+        _TOO_LITTLE,
+    ),
+}
+"""What onnxruntime says of a device, and what the tool makes of it."""
+
+
+@pytest.mark.parametrize("case", SAID)
+@pytest.mark.parametrize("running", [False, True])
+def test_what_is_the_matter_with_a_device_is_one_line_about_the_device(
+    monkeypatch: pytest.MonkeyPatch, case: str, running: bool
+) -> None:
+    said, line = SAID[case]
+    machine(monkeypatch, devices=9)
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError(said)
+
+    if running:
+        monkeypatch.setattr(_Session, "run", fails)
+    else:
+        monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    with pytest.raises(DeviceError) as raised:
+        _try(5)
+    assert str(raised.value) == line
+
+
+def test_the_same_words_on_the_cpu_are_about_the_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError(SAID["memory in a run"][0])
+
+    monkeypatch.setattr(_Session, "run", fails)
+    net = library.load_net(*NET, data_root=MODELS)
+    with pytest.raises(NetError, match=r"cannot run the net.*Failed to allocate memory"):
+        net.run()
 
 
 def test_cuda_libraries_of_pip_are_looked_for(

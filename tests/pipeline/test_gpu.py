@@ -49,8 +49,9 @@ def test_the_same_formats_and_the_same_answer_for_every_image(name: str, setting
 def test_the_command_runs_there_and_says_so(tmp_path: Path, capsys: Capture) -> None:
     folder = MODELS / "digits_lenet"
     weights, output = folder / "digits_lenet.caffemodel", tmp_path / "quantized.prototxt"
-    net = ("--model", folder / "train_val.prototxt", "--weights", weights, "--data-root", MODELS, "--gpu", 0)
-    outcome = ristretto(capsys, "quantize", *net, "--model_quantized", output, "--ladder", 8, "--iterations", 2)
+    net = ("--model", folder / "train_val.prototxt", "--weights", weights, "--data-root", MODELS)
+    job = ("--trimming_mode", "dynamic_fixed_point", "--model_quantized", output, "--ladder", 8, "--iterations", 2)
+    outcome = ristretto(capsys, "quantize", *net, *job, "--gpu", 0)
     assert outcome.status == 0
     assert "Use GPU with device ID 0" in outcome.err
     assert output.exists()
