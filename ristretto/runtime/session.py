@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -13,11 +14,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from ristretto.errors import DeviceError, NetError
+from ristretto.errors import DeviceError, NetError, UsageError
 
 Array = NDArray[np.float32]
 
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
+
+_THREADS = "RISTRETTO_THREADS"
+"""Threads where none are asked for: of many jobs on one machine each is best off with few."""
 
 CUDA = "CUDAExecutionProvider"
 
@@ -74,6 +78,14 @@ def convolves_in_groups(model: ModelProto) -> bool:
     return any(attribute.name == "group" and attribute.i > 1 for attribute in attributes)
 
 
+def _usual_threads() -> int:
+    """What the environment asks for; 0 if nothing."""
+    asked = os.environ.get(_THREADS, "0")
+    if not (asked.isascii() and asked.isdigit() and len(asked) < 5):
+        raise UsageError(f"{_THREADS}={asked}: expected a number of threads", cure="set it to 1 or more, or not at all")
+    return int(asked)
+
+
 def _prepare_cuda() -> None:
     """Let CUDA libraries that came with pip be found, and what onnxruntime says of missing ones be one line of ours."""
     ort.set_default_logger_severity(4)
@@ -101,17 +113,18 @@ class Session:
             model: the ONNX model.
             keep_layout: leave transpositions and roundings where they are: the model has them in the best places, and
                 moving a rounding before another operation would change values on the way.
-            threads: threads for one run; 0 lets onnxruntime take one per core.
+            threads: threads for one run; 0 takes what RISTRETTO_THREADS says, or lets onnxruntime take one per core.
             device: number of the CUDA device that does what it has kernels for; None for the CPU alone.
             in_groups: whether the model ``convolves_in_groups``, which a CUDA device has to compute otherwise.
 
         Raises:
             DeviceError: the device cannot be used.
+            UsageError: RISTRETTO_THREADS is no number of threads.
             NetError: onnxruntime does not take the model: it has no kernel for an operation on these types, or a
                 plug-in made an operation that cannot be.
         """
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = threads or _usual_threads()
         options.log_severity_level = 4  # what it raises as an error it would print as well
         # It would round weights between quantized values once more, to other formats than ours.
         options.add_session_config_entry("session.disable_quant_qdq", "1")

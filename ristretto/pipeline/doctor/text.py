@@ -30,6 +30,9 @@ _OTHER_DIALECTS = {
 }
 """Fields in which forks whose dialect is not known say number formats, and whose they are."""
 
+_SUGGESTED = 100
+"""For so many unknown fields of a message another name is looked for: one that has more of them is another fork's."""
+
 _FIELD_KINDS = {
     FieldDescriptor.CPPTYPE_BOOL: ("flag", "flags"),
     FieldDescriptor.CPPTYPE_STRING: ("text", "texts"),
@@ -128,7 +131,7 @@ def _type_of(view: View) -> str:
 def _unknown(view: View) -> Iterator[Finding]:
     known = list(descriptor(view.type_name).fields_by_name)
     layer = view.error("").layer
-    for field in view.unknown_fields:
+    for number, field in enumerate(view.unknown_fields):
         line, _ = view.document.position(field.start)
         fork = _OTHER_DIALECTS.get(field.name)
         if fork is not None:
@@ -136,7 +139,7 @@ def _unknown(view: View) -> Iterator[Finding]:
             cure = "ristretto apply writes formats into a float prototxt"
             yield Finding("warning", "dialect", what, cure, view.document.file, line, layer)
             continue
-        near = difflib.get_close_matches(field.name, known, n=1)
+        near = difflib.get_close_matches(field.name, known, n=1) if number < _SUGGESTED else []
         cure = f"is '{near[0]}' meant?" if near else "take it out if it is a misspelling; another fork's does no harm"
         what = f"field '{field.name}' is not known and has no effect"
         yield Finding("warning", "unknown_field", what, cure, view.document.file, line, layer)
