@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ristretto.caffe.wire import BYTES, FIXED32, VARINT, WireError, fields, read_varint, signed64
-from ristretto.data.opencv import LIMIT, cv2, lacks_memory, quiet
+from ristretto.data.opencv import LIMIT, cv2, lacks_memory, max_pixels, quiet
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -19,6 +19,8 @@ NO_MEMORY = "needs more memory than there is"
 
 _USUAL = re.compile(rb"\x08[\x80-\xff]{0,9}[\0-\x7f]\x10[\x80-\xff]{0,9}[\0-\x7f]\x18[\x80-\xff]{0,9}[\0-\x7f]\x22")
 """How nearly all raw Datums begin: channels, height, width, then the key of the pixels."""
+
+_TOO_LARGE = f"holds an image of more pixels than {LIMIT} allows"
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 """How a PNG begins."""
@@ -144,14 +146,15 @@ def decode_image(encoded: bytes | memoryview, color: int | None) -> NDArray[np.u
             # For a part that a PNG claims to hold and does not OpenCV would take memory all the same.
             whole = len(encoded) > 0 and not _is_cut_png(encoded)
             image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flag) if whole else None
+        if image is not None and image.shape[0] * image.shape[1] > max_pixels():
+            raise BadImageError(_TOO_LARGE)  # who imports cv2 before this tool has OpenCV's own limit, which is larger
         if image is not None:
             return planar(image)
     except cv2.error as error:
         if lacks_memory(error):
             raise BadImageError(NO_MEMORY) from error
         if "MAX_IMAGE" in str(error):
-            what = f"holds an image of more pixels than {LIMIT} allows"
-            raise BadImageError(what) from error
+            raise BadImageError(_TOO_LARGE) from error
     what = "holds an image that cannot be decoded"
     raise BadImageError(what)
 

@@ -19,6 +19,7 @@ from ristretto.decide.plan import group_of
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Kernels, Measure, Section, Simulation, build
+from ristretto.graph.groups import convolves_in_groups
 from ristretto.graph.steady import steady
 from ristretto.memory import memory_bytes
 from ristretto.numerics.formats import Format
@@ -26,7 +27,7 @@ from ristretto.pipeline.device import current_device
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.kernels import kernels_for
 from ristretto.pipeline.labels import LabelNotes, LabelRule, computed_rules, has_labels, label_rules
-from ristretto.runtime.session import Session, convolves_in_groups
+from ristretto.runtime.session import Session
 
 _log = logging.getLogger(__name__)
 

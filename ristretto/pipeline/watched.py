@@ -15,9 +15,10 @@ from ristretto.caffe.parameters import Blobs, fit_weights
 from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
 from ristretto.caffe.weights import Weights
 from ristretto.graph.build import BuiltNet, Section, Simulation, build
+from ristretto.graph.groups import convolves_in_groups
 from ristretto.graph.steady import steady
 from ristretto.pipeline.device import current_device
-from ristretto.runtime.session import Session, convolves_in_groups
+from ristretto.runtime.session import Session
 
 Array = NDArray[np.float32]
 

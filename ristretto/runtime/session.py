@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import ModelProto
 
 from ristretto.errors import DeviceError, NetError, UsageError
 
@@ -67,17 +66,6 @@ def has_cuda() -> bool:
     return CUDA in ort.get_available_providers()
 
 
-def convolves_in_groups(model: ModelProto) -> bool:
-    """Whether a model has convolutions in groups, such as depthwise ones."""
-    attributes = (
-        attribute
-        for node in model.graph.node
-        if node.op_type in ("Conv", "ConvTranspose")
-        for attribute in node.attribute
-    )
-    return any(attribute.name == "group" and attribute.i > 1 for attribute in attributes)
-
-
 def _usual_threads() -> int:
     """What the environment asks for; 0 if nothing."""
     asked = os.environ.get(_THREADS, "0")
@@ -115,7 +103,7 @@ class Session:
                 moving a rounding before another operation would change values on the way.
             threads: threads for one run; 0 takes what RISTRETTO_THREADS says, or lets onnxruntime take one per core.
             device: number of the CUDA device that does what it has kernels for; None for the CPU alone.
-            in_groups: whether the model ``convolves_in_groups``, which a CUDA device has to compute otherwise.
+            in_groups: whether it has convolutions in groups (``graph.groups``), which a CUDA device does otherwise.
 
         Raises:
             DeviceError: the device cannot be used.

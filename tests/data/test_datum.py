@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -208,6 +209,26 @@ def test_a_chunk_of_a_png_that_claims_more_than_there_is_never_reaches_opencv(
     monkeypatch.setattr(cv2, "imdecode", failing(-4))
     with pytest.raises(BadImageError, match=r"^holds an image that cannot be decoded$"):
         decode_image(before + struct.pack(">I", 1 << 31) + kind + bytes(20), 3)
+
+
+def test_the_limit_of_pixels_holds_where_cv2_was_there_before() -> None:
+    """OpenCV looks for the limit when it is loaded."""
+    code = """
+import cv2
+from ristretto.data.datum import BadImageError, decode_image
+from pathlib import Path
+import sys
+try:
+    print(decode_image(Path(sys.argv[1]).read_bytes(), 1).shape)
+except BadImageError as error:
+    print(error)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENCV_")}
+    path = Path(__file__).parents[1] / "fuzz/findings/image/webp_of_86_megapixels"
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], env=environment, capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "holds an image of more pixels than OPENCV_IO_MAX_IMAGE_PIXELS allows"
 
 
 LOUD = {

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import h5py
 import lmdb
 import numpy as np
@@ -18,6 +17,7 @@ from ristretto.caffe.blobs import blob_pieces
 from ristretto.caffe.solver_state import SolverState, write_solver_state
 from ristretto.caffe.weights import LayerWeights, write_caffemodel
 from ristretto.caffe.wire import prefixed, varint
+from ristretto.data.opencv import cv2
 
 ROOT = Path(tempfile.mkdtemp(prefix="ristretto-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 
