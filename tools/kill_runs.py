@@ -254,6 +254,22 @@ def _older(data: bytes) -> bytes:
     return data + b"\n"
 
 
+def of_a_stopped_training(found: Content) -> set[str]:
+    """What a training that was asked to end leaves as Caffe does: a snapshot of where it stood, a report, a curve.
+
+    Raises:
+        Wrong: the report names a snapshot that is not there.
+    """
+    report = found.get("t.json")
+    if not (isinstance(report, dict) and report.get("interrupted")):
+        return set()
+    stem = str(report["weights"]).removesuffix(".caffemodel")
+    snapshot = {f"{stem}{end}" for end in (".caffemodel", ".solverstate", ".training.json")}
+    if missing := snapshot - found.keys():
+        raise Wrong(f"the report of a stopped training names {stem}, there is no {', '.join(missing)}")
+    return {"t.json", "t.svg"} | snapshot
+
+
 def check_outputs(job: Job, found: Content, old: Content, new: Content) -> str:
     """Say in a word what outputs there are.
 
@@ -350,14 +366,15 @@ class Runs:
         if status not in (0, -how, 128 + how) or "Traceback" in said or "our fault" in said:
             raise Wrong(f"status {status} after {signal.Signals(how).name}: {said[-2000:]}")
         found = content_of(folder)
-        kind = check_outputs(job, found, old, whole.content)
+        stopped = set() if how == signal.SIGKILL else of_a_stopped_training(found)
+        kind = check_outputs(job, {name: found[name] for name in found.keys() - stopped}, old, whole.content)
         left = left_over(found)
         self.left += bool(left)
         if left and how != signal.SIGKILL:
             raise Wrong(f"{signal.Signals(how).name} left {left}")
         if how != signal.SIGKILL and "part" in kind:
             raise Wrong(f"{signal.Signals(how).name} left some outputs")
-        self._go_on(job, folder, whole, number)
+        self._go_on(job, folder, whole, number, stopped)
         ended = "ended by itself" if status == 0 else f"{signal.Signals(how).name}{' to the group' if group else ''}"
         self.told[ended] += 1
         return f"{name}: {ended} after {spent:.2f} of {usual:.2f} s; outputs: {kind}; left: {len(left)}"
@@ -378,11 +395,13 @@ class Runs:
                 raise Wrong(f"{len(living)} processes outlived their parent")
             time.sleep(0.05)
 
-    def _go_on(self, job: Job, folder: Path, whole: Undisturbed, number: int) -> None:
+    def _go_on(self, job: Job, folder: Path, whole: Undisturbed, number: int, stopped: set[str]) -> None:
         status = started((*job.words, *job.again), folder, f"{number} again").wait()
         if status != 0:
             raise Wrong(f"the next run ended with {status}: {(folder / 'said.txt').read_text()[-2000:]}")
         found = content_of(folder)
+        for name in stopped - whole.content.keys():  # a snapshot that an undisturbed run does not take
+            found.pop(name, None)
         wrong = [name for name in {**found, **whole.content} if found.get(name) != whole.content.get(name)]
         if wrong:
             raise Wrong(f"after the next run these are not what an undisturbed one gives: {', '.join(wrong)}")

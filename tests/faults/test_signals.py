@@ -153,3 +153,22 @@ def test_a_result_outlives_stdout(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert said.startswith("ristretto: stdout: No space left on device")
     assert content(tmp_path).keys() == {"new.prototxt"}
+
+
+def test_ctrl_c_before_the_program_hears_it_ends_it_without_a_traceback() -> None:
+    """While Python is still importing there is nothing to tidy up."""
+    code = """
+import os, signal, sys
+
+class Interrupting:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "ristretto.cli.main":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting)
+from ristretto.__main__ import entry
+entry()
+"""
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
