@@ -7,11 +7,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import lmdb
 import numpy as np
 import pytest
 
 from ristretto.caffe.schema import message_class
+from tests.databases import reading
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
@@ -37,7 +37,7 @@ train_digits = _tool()
 @cache
 def datums(name: str) -> dict[str, Any]:
     """The Datums of a database by their keys."""
-    with lmdb.open(str(DATA / name), readonly=True, lock=False) as database, database.begin() as transaction:
+    with reading(DATA / name) as transaction:
         return {bytes(k).decode(): message_class("Datum").FromString(v) for k, v in transaction.cursor()}
 
 

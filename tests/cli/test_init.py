@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 
 import cv2
-import lmdb
 import numpy as np
 import pytest
 
 from ristretto.data.datum import parse_datum
 from ristretto.pipeline.init.images import split
 from tests.cli.runner import MODELS, Outcome, ristretto
+from tests.databases import reading
 
 Capture = pytest.CaptureFixture[str]
 LENET = MODELS / "digits_lenet"
@@ -27,7 +27,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 600 test digits as PNG files, a folder for each class."""
     folder = tmp_path_factory.mktemp("photos")
     source = str(MODELS / "digits_data" / "test_lmdb")
-    with lmdb.open(source, readonly=True, lock=False) as environment, environment.begin() as transaction:
+    with reading(source) as transaction:
         for number, (_, value) in enumerate(transaction.cursor()):
             image, label = parse_datum(value, None)
             target = folder / str(int(label)) / f"{number:04}.png"

@@ -38,9 +38,10 @@ def prepare(folder: Path, home: Path) -> None:
 
 
 def write_photos(folder: Path, each: int = 10) -> None:
-    """Some digits as PNG files, in a folder for each class."""
+    """Some digits as PNG files, in a folder for each class; they come from the copy that ``prepare`` put beside it."""
     found: dict[int, int] = {}
-    database = lmdb.open(str(MODELS / "digits_data" / "test_lmdb"), readonly=True, lock=False)
+    # The database itself may be open in this process: a net that another test ran keeps it until it is collected.
+    database = lmdb.open(str(folder.parent / "models" / "digits_data" / "test_lmdb"), readonly=True, lock=False)
     with database, database.begin() as transaction:
         for _, record in transaction.cursor():
             pixels, label = parse_datum(record, None)

@@ -21,6 +21,7 @@ from ristretto.pipeline.doctor.measure import _surely_better
 from ristretto.pipeline.doctor.prepared import Preparation, Preparer
 from ristretto.report.findings import Diagnosis
 from tests.data.sources import numbered, raw_datum, write_lmdb
+from tests.databases import reading
 from tests.golden.shared import SHARED, needs_shared
 from tests.pipeline.ailing import LENET, changed, examined, found, rewritten, with_blob
 
@@ -93,7 +94,7 @@ def test_not_finite(tmp_path: Path) -> None:
 def test_images_are_drawn_from_the_whole_source(tmp_path: Path) -> None:
     """A source in the order of classes: its first images are all of one class."""
     source = LENET.parents[1] / "digits_data" / "test_lmdb"
-    with lmdb.open(str(source), readonly=True, lock=False) as environment, environment.begin() as transaction:
+    with reading(source) as transaction:
         items = sorted((parse_datum(value, None) for _, value in transaction.cursor()), key=lambda item: item[1])
     path = tmp_path / "sorted"
     with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as transaction:
@@ -124,7 +125,7 @@ def test_channels_swapped_and_mean_forgotten(tmp_path: Path, monkeypatch: pytest
     weights = folder / "cifar10_quick_iter_5000.caffemodel"
     swapped = tmp_path / "bgr"
     source = str(SHARED / "data" / "cifar10_test_lmdb")
-    with lmdb.open(source, readonly=True, lock=False) as environment, environment.begin() as transaction:
+    with reading(source) as transaction:
         items = [parse_datum(value, None) for _, (_, value) in zip(range(400), transaction.cursor(), strict=False)]
     write_lmdb(swapped, [raw_datum(np.ascontiguousarray(image[::-1]), int(label)) for image, label in items])
     wrong = text.replace("../shared/data/cifar10_test_lmdb", str(swapped))
