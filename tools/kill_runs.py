@@ -264,10 +264,10 @@ def of_a_stopped_training(found: Content) -> set[str]:
     if not (isinstance(report, dict) and report.get("interrupted")):
         return set()
     stem = str(report["weights"]).removesuffix(".caffemodel")
-    snapshot = {f"{stem}{end}" for end in (".caffemodel", ".solverstate", ".training.json")}
-    if missing := snapshot - found.keys():
+    left = {"t.json", "t.svg", *(f"{stem}{end}" for end in (".caffemodel", ".solverstate", ".training.json"))}
+    if missing := left - found.keys():
         raise Wrong(f"the report of a stopped training names {stem}, there is no {', '.join(missing)}")
-    return {"t.json", "t.svg"} | snapshot
+    return left
 
 
 def check_outputs(job: Job, found: Content, old: Content, new: Content) -> str:
@@ -372,7 +372,7 @@ class Runs:
         self.left += bool(left)
         if left and how != signal.SIGKILL:
             raise Wrong(f"{signal.Signals(how).name} left {left}")
-        if how != signal.SIGKILL and "part" in kind:
+        if how != signal.SIGKILL and "part" in kind and not stopped:
             raise Wrong(f"{signal.Signals(how).name} left some outputs")
         self._go_on(job, folder, whole, number, stopped)
         ended = "ended by itself" if status == 0 else f"{signal.Signals(how).name}{' to the group' if group else ''}"
