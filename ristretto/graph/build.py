@@ -22,7 +22,7 @@ from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.integer import Linear, LinearLayer, linear_layer
 from ristretto.graph.integer_plain import emit_rounded_once
 from ristretto.graph.integer_taps import LayerTap
-from ristretto.graph.kernels import emit_fixed_point, with_kernels
+from ristretto.graph.kernels import Kernels, emit_fixed_point, with_kernels
 from ristretto.graph.known import KnownGrids
 from ristretto.graph.marked import MarkedLinear, Marks, float_layer
 from ristretto.graph.nodes import OPSET, NodeList
@@ -34,7 +34,6 @@ from ristretto.numerics.layer_formats import FLOAT_LAYER, LayerFormats
 from ristretto.numerics.rounding import Rounding
 
 Measure = Literal["squared_error", "saturated"]
-Kernels = Literal["plain", "rounding", "integers"]
 
 MAX_BYTES = (1 << 31) - (1 << 20)
 
@@ -138,7 +137,7 @@ def build(
         diagnose: whether to count what integer arithmetic does in the layers that the outputs need.
         section: which layers to lower; none for all of them.
         kernels: "plain" nodes that any runtime knows; or faster ones that compute the same as long as no value is NaN,
-            with "rounding" alone or with "integers" where this machine has exact integer kernels.
+            of those that are exact on this machine.
         marks: for a model that others run: how roundings are written, and where to note what is known of the net.
 
     Raises:
@@ -154,7 +153,7 @@ def build(
     wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair), *lost.values()]
     counted = builder.counted(wanted)
     if builder.fast:
-        with_kernels(builder.nodes, wanted, integers=kernels == "integers")
+        with_kernels(builder.nodes, wanted, kernels)
     if marks is not None:
         marks.write(builder.nodes, wanted, marks)
     doubles = [name for tap in counted.values() for name in tap.outputs]

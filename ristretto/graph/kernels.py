@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -22,6 +22,7 @@ from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.forms import CONTRIB, Forms, Layout, Rounding, Value
 from ristretto.graph.grids import Grid, IntegerSums, added, exact_sums, grid_of, integer_weights, joined
 from ristretto.graph.nodes import NodeList
+from ristretto.graph.pairs import pairs_fit, stored_for_pairs
 from ristretto.numerics.formats import DynamicFixedPoint
 from ristretto.numerics.rounding import Rounding as RoundingMode
 
@@ -34,8 +35,8 @@ _FAST_BW, _ADDED_BW, _FAST_SHIFT = 16, 22, 100
 """Wider formats, and scales beyond 2**100, are left to plain nodes; up to the second width numbers can be rounded by
 addition."""
 
-_MANY_INPUTS = 64
-"""A convolution of fewer inputs per output is as fast on floats."""
+_MANY_INPUTS, _MORE_INPUTS = 64, 192
+"""A convolution of fewer inputs per output is as fast on floats; the second where weights have no sign."""
 
 
 def emit_fixed_point(nodes: NodeList, value: str, fmt: DynamicFixedPoint) -> str:
@@ -43,17 +44,22 @@ def emit_fixed_point(nodes: NodeList, value: str, fmt: DynamicFixedPoint) -> str
     return nodes.op("FixedPoint", value, domain=DOMAIN, bw=fmt.bw, fl=fmt.fl, signed=int(fmt.signed))
 
 
-def with_kernels(nodes: NodeList, wanted: Iterable[str], *, integers: bool) -> None:
+Kernels = Literal["plain", "rounding", "pairs", "integers"]
+"""Plain nodes, or faster ones: roundings alone, also products of integers, two of which have to fit into 16 bits
+(``pairs``), or products of integers without such a limit."""
+
+
+def with_kernels(nodes: NodeList, wanted: Iterable[str], kernels: Kernels) -> None:
     """Replace the nodes of a model by faster ones that compute the same.
 
     Args:
         nodes: the model; ``FixedPoint`` nodes are gone afterwards.
         wanted: the values that are asked for.
-        integers: whether this machine's integer kernels are exact.
+        kernels: what may be used; all but plain nodes.
     """
     kept = list(wanted)
     old, nodes.nodes = nodes.nodes, []
-    rewriter = _Rewriter(nodes, old, kept, integers=integers)
+    rewriter = _Rewriter(nodes, old, kept, kernels)
     for node in old:
         rewriter.visit(node)
     for name in kept:
@@ -62,6 +68,10 @@ def with_kernels(nodes: NodeList, wanted: Iterable[str], *, integers: bool) -> N
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {item.name: helper.get_attribute_value(item) for item in node.attribute}
+
+
+def _groups(node: onnx.NodeProto) -> int:
+    return int(_attributes(node).get("group", 1))
 
 
 def _format(node: onnx.NodeProto) -> DynamicFixedPoint:
@@ -81,17 +91,16 @@ class _Rewriter:
     A handler takes over a node, or says by False that it is to be appended as it is.
     """
 
-    def __init__(
-        self, nodes: NodeList, old: Sequence[onnx.NodeProto], wanted: Sequence[str], *, integers: bool
-    ) -> None:
+    def __init__(self, nodes: NodeList, old: Sequence[onnx.NodeProto], wanted: Sequence[str], kernels: Kernels) -> None:
         self.nodes = nodes
         self.forms = Forms(nodes)
-        self.integers = integers
+        self.integers = kernels in ("pairs", "integers")
+        self.pairs = kernels == "pairs"
         self.sums: dict[str, IntegerSums] = {}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         self.makers = {name: node for node in old for name in node.output}
         self.wanted = set(wanted)
-        self.narrow: dict[str, bool] = {}
+        self.narrow: dict[tuple[str, int], bool] = {}
         for node in old:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
@@ -126,13 +135,17 @@ class _Rewriter:
             return False
         if node.op_type == "Conv" and (weights.ndim != 4 or weights[0].size < _MANY_INPUTS):
             return False
-        return self.rounded_to(node.output[0]) is not None and self.of_eight_bits(node.input[1], weights)
+        if self.rounded_to(node.output[0]) is None:
+            return False
+        return self.of_eight_bits(node.input[1], weights, _groups(node) if node.op_type == "Conv" else 1)
 
-    def of_eight_bits(self, name: str, weights: NDArray[np.float32]) -> bool:
-        """Whether weights are codes of eight bits, whatever it is that they are multiplied with."""
-        if name not in self.narrow:
-            self.narrow[name] = integer_weights(weights) is not None
-        return self.narrow[name]
+    def of_eight_bits(self, name: str, weights: NDArray[np.float32], groups: int) -> bool:
+        """Whether weights are codes of eight bits that are multiplied fast, whatever it is that they multiply."""
+        if (name, groups) not in self.narrow:
+            found = integer_weights(weights)
+            slow = self.pairs and weights.ndim == 4 and weights[0].size < _MORE_INPUTS
+            self.narrow[name, groups] = found is not None and (not slow or pairs_fit(found[0], 255, grouped=groups > 1))
+        return self.narrow[name, groups]
 
     def rounded_to(self, name: str) -> DynamicFixedPoint | None:
         """The format of at most eight bits that a value is rounded to before anything else is done with it."""
@@ -243,7 +256,10 @@ class _Rewriter:
         layout: Layout = "last" if node.op_type == "Conv" else "first"
         one = len(set(sums.fls)) == 1
         scales = np.ldexp(np.float32(1.0), -sums.fls).astype(np.float32)
-        codes = sums.codes
+        codes, added = sums.codes, 0
+        if self.pairs:
+            codes, added = stored_for_pairs(codes, source.grid.high + source.offset, grouped=_groups(node) > 1)
+        zero = np.full(() if one else len(scales), added, codes.dtype)
         if node.op_type == "Gemm" and not _attributes(node).get("transB", 0):
             codes = np.ascontiguousarray(codes.T)
         inputs = [
@@ -252,7 +268,7 @@ class _Rewriter:
             self.forms.zero(source.offset),
             self.nodes.constant(codes, "codes"),
             self.nodes.constant(scales[0] if one else scales),
-            self.nodes.constant(np.asarray(0, np.int8) if one else np.zeros(len(scales), np.int8)),
+            self.nodes.constant(zero),
         ]
         point = [self.forms.scale(fmt.fl), self.forms.zero(grid_of(fmt).offset or 0)]
         bias = [] if sums.bias is None else [self.nodes.constant(sums.bias, "bias_codes")]

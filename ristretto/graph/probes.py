@@ -1,13 +1,14 @@
 """Small models that tell whether a machine's integer kernels are exact.
 
 Processors without instructions for it (AVX2 without VNNI) add pairs of products of eight bits in 16 bits, which are too
-few: the greatest operands tell, through a convolution of each kind and a product of matrices.
+few: the greatest operands tell, through a convolution of each kind and a product of matrices. Others tell whether that
+is all that is amiss (``pairs``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,34 +36,58 @@ class Probe:
     expected: int
 
 
+_CONVOLUTIONS = ((64, 32, 1, 1), (16, 16, 3, 1), (16, 8, 3, 2), (32, 32, 3, 32), (6, 5, 3, 1))
+"""Channels, outputs, kernel size and groups."""
+
+_PRODUCT = (96, 24)
+"""Inputs and outputs of a product of matrices."""
+
+_LONE = ((1, 0, 0, 1), (1, 0, 1, 0), (0, 1, 1, 0), (0, 1, 0, 1))
+"""Of two neighbours one counts: a kernel that adds up others in 16 bits has two that count."""
+
+
 def probes() -> Iterator[Probe]:
     """Sums of the greatest products, positive and negative, with and without an offset of the inputs."""
-    for channels, outputs, kernel, group in (
-        (64, 32, 1, 1),
-        (16, 16, 3, 1),
-        (16, 8, 3, 2),
-        (32, 32, 3, 32),
-        (6, 5, 3, 1),
-    ):
+    yield from _probes((127,), np.int8)
+
+
+def pair_probes() -> Iterator[Probe]:
+    """The same for weights as ``pairs.stored_for_pairs`` has them."""
+    yield from _probes((127,), np.uint8)
+    yield from _probes((64,), np.int8)
+    for lone in _LONE:
+        yield from _probes([127 * counts for counts in lone], np.int8)
+
+
+def _probes(weights: Sequence[int], stored: type[np.integer[Any]]) -> Iterator[Probe]:
+    """Probes whose weights are the given ones again and again, in the order in which products are added up."""
+    for channels, outputs, kernel, group in _CONVOLUTIONS:
+        if len(weights) > 1 and (group > 1 or channels % len(weights)):
+            continue
         inputs = ["x", "one", "x_zero", "w", "one", "w_zero", "step", "y_zero"]
         node = helper.make_node("QLinearConv", inputs, ["y"], domain=CONTRIB, channels_last=1, group=group)
-        size = kernel + 1
-        yield from _with_operands(node, (1, size, size, channels), (outputs, channels // group, kernel, kernel))
+        size, own = kernel + 1, channels // group
+        codes = np.resize(weights, (outputs, kernel, kernel, own)).transpose(0, 3, 1, 2)
+        yield from _with_operands(node, (1, size, size, channels), codes, stored)
     inputs = ["x", "one", "x_zero", "w", "one", "w_zero", "", "step", "y_zero"]
-    yield from _with_operands(helper.make_node("QGemm", inputs, ["y"], domain=CONTRIB, transB=1), (4, 96), (24, 96))
+    node = helper.make_node("QGemm", inputs, ["y"], domain=CONTRIB, transB=1)
+    yield from _with_operands(node, (4, _PRODUCT[0]), np.resize(weights, _PRODUCT[::-1]), stored)
 
 
-def _with_operands(node: onnx.NodeProto, fed: tuple[int, ...], weights: tuple[int, ...]) -> Iterator[Probe]:
+def _with_operands(
+    node: onnx.NodeProto, fed: tuple[int, ...], codes: NDArray[Any], stored: type[np.integer[Any]]
+) -> Iterator[Probe]:
+    added = 128 if stored is np.uint8 else 0
     for sign, offset in ((1, 0), (-1, 0), (1, 128)):
-        total = math.prod(weights[1:]) * (255 - offset) * 127 * sign
+        total = int(codes[0].sum()) * (255 - offset) * sign
         step = 2.0 ** math.ceil(math.log2(abs(total) / 127))
         constants: dict[str, NDArray[Any]] = {
             "one": np.asarray(1, np.float32),
             "step": np.asarray(step, np.float32),
             "x_zero": np.asarray(offset, np.uint8),
-            "w_zero": np.asarray(0, np.int8),
+            "w_zero": np.asarray(added, stored),
             "y_zero": np.asarray(128, np.uint8),
-            "w": np.full(weights, 127 * sign, np.int8),
+            "w": (codes * sign + added).astype(stored),
         }
         graph = helper.make_graph(
             [node],

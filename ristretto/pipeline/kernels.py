@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
+from typing import get_args
 
 import numpy as np
 
 from ristretto.caffe.netspec import NetSpec
 from ristretto.caffe.parameters import Blobs
 from ristretto.errors import UsageError
-from ristretto.graph.build import Kernels, Simulation
+from ristretto.graph.build import Simulation
 from ristretto.graph.finite import stays_finite
-from ristretto.graph.probes import probes
+from ristretto.graph.kernels import Kernels
+from ristretto.graph.probes import Probe, pair_probes, probes
 from ristretto.numerics.arithmetic import Arithmetic
 from ristretto.runtime.session import Session
 
 SWITCH = "RISTRETTO_KERNELS"
-"""The environment variable that says which kernels to use: plain, rounding or integers; the scores are the same."""
+"""The environment variable that says which kernels to use; the scores are the same."""
 
 
 def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation, device: int | None = None) -> Kernels:
@@ -38,17 +40,30 @@ def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation, de
     if not simulation.formats or simulation.arithmetic is not Arithmetic.FLOAT32 or not stays_finite(net, blobs):
         return "plain"
     asked = os.environ.get(SWITCH)
-    if asked not in (None, "", "plain", "rounding", "integers"):
-        raise UsageError(f"{SWITCH}={asked}: there are no such kernels", cure="set it to plain, rounding or integers")
+    if asked not in (None, "", *get_args(Kernels)):
+        cure = f"set it to one of {', '.join(get_args(Kernels))}"
+        raise UsageError(f"{SWITCH}={asked}: there are no such kernels", cure=cure)
     if asked == "plain":
         return "plain"
-    return "integers" if asked != "rounding" and exact_integer_kernels() else "rounding"
+    if asked == "rounding":
+        return "rounding"
+    if asked != "pairs" and exact_integer_kernels():
+        return "integers"
+    return "pairs" if exact_in_pairs() else "rounding"
 
 
 @cache
 def exact_integer_kernels() -> bool:
     """Whether this machine's integer kernels are exact; tried once."""
-    return all(
-        np.all(Session(probe.model.SerializeToString(), threads=1).run({"x": probe.x}, ["y"])["y"] == probe.expected)
-        for probe in probes()
-    )
+    return all(map(_is_exact, probes()))
+
+
+@cache
+def exact_in_pairs() -> bool:
+    """Whether they are where two products fit into 16 bits, or weights have no sign; tried once."""
+    return all(map(_is_exact, pair_probes()))
+
+
+def _is_exact(probe: Probe) -> bool:
+    made = Session(probe.model.SerializeToString(), threads=1).run({"x": probe.x}, ["y"])["y"]
+    return bool(np.all(made == probe.expected))

@@ -1,11 +1,16 @@
-"""A batch run in pieces: as many images at once as suit the memory, the scores of the whole batch all the same."""
+"""A batch run in pieces: as many images at once as suit the memory, the scores of the whole batch all the same.
+
+Several pieces run side by side where there are threads for them: onnxruntime divides only some operations among its
+threads, and waits for all of them after each.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +20,21 @@ from ristretto.caffe.shapes import FED_TYPES, NetShapes, infer_shapes
 from ristretto.decide.stats import TensorStats
 from ristretto.graph.build import Section, live_values
 from ristretto.numerics.formats import Format
+from ristretto.pipeline.draws import draws
 from ristretto.pipeline.labels import LabelNotes
 from ristretto.pipeline.runner import Halfway, Results, Runner
+from ristretto.runtime.threads import thread_count
 
 Array = NDArray[np.float32]
 
 PIECE_BYTES = 1 << 22
 """About how large the largest value of a piece is: what stays in a cache is read again sooner than from memory."""
+
+_LARGE = PIECE_BYTES << 4
+"""Pieces whose largest value takes more than this, of few and large images, run one after another."""
+
+_GAIN = 0.9
+"""So many threads to the power of this are as fast as one thread times it, in one piece."""
 
 _IMAGE_BY_IMAGE = frozenset(
     {
@@ -46,10 +59,29 @@ class Cut:
     Attributes:
         position: number of the first layer that has to see the whole batch.
         images: how many images a piece has.
+        largest: bytes of its largest value.
     """
 
     position: int
     images: int
+    largest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """A net cut in two.
+
+    Attributes:
+        cut: where.
+        head: runs a piece up to there.
+        tail: runs the whole batch from there on.
+        abreast: how many pieces run side by side.
+    """
+
+    cut: Cut
+    head: Runner
+    tail: Runner
+    abreast: int
 
 
 def image_by_image(net: NetSpec, layer: LayerSpec) -> bool:
@@ -82,7 +114,7 @@ def cut_of(net: NetSpec, shapes: NetShapes, fed: Mapping[str, Shape]) -> Cut | N
     if images >= count or position == 0:
         return None
     even = next((size for size in range(images, images // 2, -1) if count % size == 0), images)
-    return Cut(position, even)
+    return Cut(position, even, even * largest)
 
 
 class Pieces:
@@ -91,7 +123,7 @@ class Pieces:
     def __init__(self, runner: Runner) -> None:
         """Take a runner; nothing is built yet."""
         self._runner = runner
-        self._cuts: dict[tuple[tuple[str, Shape], ...], tuple[Cut, Runner, Runner] | None] = {}
+        self._cuts: dict[tuple[tuple[str, Shape], ...], _Split | None] = {}
 
     def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
         """As ``Runner.run``."""
@@ -115,9 +147,9 @@ class Pieces:
         split = self._split(batch)
         if split is None:
             return self._runner.results(batch, losses=losses)
-        cut, head, tail = split
-        pieces = _pieces(batch, cut.images)
-        parts = [head.results(piece, losses=losses) for piece in pieces]
+        head, tail = split.head, split.tail
+        pieces = _pieces(batch, split.cut.images)
+        parts = _results_of(head, pieces, split.abreast, losses=losses)
         values = {value: np.concatenate([part.values[value] for part in parts]) for value in head.outputs}
         whole = Halfway({blob: array.shape for blob, array in batch.items()}, values)
         rest = tail.results(whole, losses=losses)
@@ -130,14 +162,14 @@ class Pieces:
         }
         return Results(rest.values, {**ranges, **rest.ranges}, {**lost, **rest.losses})
 
-    def _split(self, batch: Mapping[str, Array]) -> tuple[Cut, Runner, Runner] | None:
+    def _split(self, batch: Mapping[str, Array]) -> _Split | None:
         fed = {blob: array.shape for blob, array in batch.items()}
         key = tuple(sorted(fed.items()))
         if key not in self._cuts:
             self._cuts[key] = self._prepared(fed)
         return self._cuts[key]
 
-    def _prepared(self, fed: dict[str, Shape]) -> tuple[Cut, Runner, Runner] | None:
+    def _prepared(self, fed: dict[str, Shape]) -> _Split | None:
         runner = self._runner
         if runner.diagnose or runner.section != Section():
             return None
@@ -147,10 +179,14 @@ class Pieces:
         made = {value for layer in runner.net.layers[: cut.position] for value in layer.outputs}
         live = live_values(runner.net, cut.position, runner.outputs)
 
+        threads = thread_count(runner.threads)
+        abreast = self._abreast(cut, len(_starts(next(iter(fed.values()))[0], cut.images)), threads)
+
         def part(section: Section, outputs: tuple[str, ...], *, first: bool) -> Runner:
             return replace(
                 runner,
                 outputs=outputs,
+                threads=threads // abreast if first else runner.threads,
                 measured=[value for value in runner.measured if (value in made) == first],
                 errors=[asked for asked in runner.errors if (asked[0] in made) == first],
                 section=section,
@@ -160,7 +196,33 @@ class Pieces:
 
         head = part(Section(0, cut.position), live, first=True)
         tail = part(Section(cut.position), tuple(runner.outputs), first=False)
-        return cut, head, tail
+        return _Split(cut, head, tail, abreast)
+
+    def _abreast(self, cut: Cut, pieces: int, threads: int) -> int:
+        """How many pieces to run side by side; random numbers are drawn in the order of the images."""
+        runner = self._runner
+        if runner.device is not None or cut.largest > _LARGE or draws(runner.net, runner.simulation):
+            return 1
+        return abreast(pieces, threads)
+
+
+def abreast(pieces: int, threads: int) -> int:
+    """How many pieces to run side by side, each with its share of the threads, to be done soonest."""
+
+    def time(together: int) -> float:
+        each: float = (threads // together) ** _GAIN
+        return math.ceil(pieces / together) / each
+
+    return min(range(1, min(pieces, threads) + 1), key=time)
+
+
+def _results_of(runner: Runner, pieces: Sequence[Mapping[str, Array]], together: int, *, losses: bool) -> list[Results]:
+    """What pieces give, in their order; of several that fail the first one's error is raised."""
+    run = partial(runner.results, losses=losses)
+    if together == 1:
+        return [run(piece) for piece in pieces]
+    with ThreadPoolExecutor(together) as pool:
+        return list(pool.map(run, pieces))
 
 
 def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]]:
@@ -170,12 +232,18 @@ def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]
     return [dict(batch)] if cut is None else _pieces(batch, cut.images)
 
 
-def _pieces(batch: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
-    count = _images_in(batch)
+def _starts(count: int, images: int) -> list[int]:
+    """The number of the first image of each piece."""
     starts = list(range(0, count, images))
     if count - starts[-1] == 1 and len(starts) > 1:
         # One row alone is multiplied by another kernel than several.
         starts.pop()
+    return starts
+
+
+def _pieces(batch: Mapping[str, Array], images: int) -> list[dict[str, Array]]:
+    count = _images_in(batch)
+    starts = _starts(count, images)
     ends = [*starts[1:], count]
     return [{blob: array[start:end] for blob, array in batch.items()} for start, end in zip(starts, ends, strict=True)]
 

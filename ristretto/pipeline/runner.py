@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,9 @@ from ristretto.caffe.weights import Weights
 from ristretto.decide.plan import group_of
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import NetError
-from ristretto.graph.build import BuiltNet, Kernels, Measure, Section, Simulation, build
+from ristretto.graph.build import BuiltNet, Measure, Section, Simulation, build
 from ristretto.graph.groups import convolves_in_groups
+from ristretto.graph.kernels import Kernels
 from ristretto.graph.steady import steady
 from ristretto.memory import memory_bytes
 from ristretto.numerics.formats import Format
@@ -122,6 +124,7 @@ class Runner:
     integer: dict[str, TapTotals] = field(default_factory=dict)
     _loaded: dict[tuple[tuple[tuple[str, Shape], ...], bool], _Loaded] = field(default_factory=dict)
     _rules: dict[tuple[tuple[str, Shape], ...], _Numbers] = field(default_factory=dict)
+    _building: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
         """Run one batch, a section from what the layers before it have made of one.
@@ -276,44 +279,47 @@ class Runner:
         with np.errstate(over="ignore", invalid="ignore"):
             plain = not all(np.isfinite(np.sum(array)) for array in arrays)
         key = tuple(sorted(fed.items())), plain
-        if key not in self._loaded:
-            start = time.perf_counter()
-            shapes = infer_shapes(self.net, fed)
-            blobs = fit_weights(self.net, shapes, self.weights)
-            kernels: Kernels = "plain" if plain else kernels_for(self.net, blobs, self.simulation, self.device)
-            built = build(
-                self.net,
-                shapes,
-                blobs,
-                outputs=self.outputs,
-                extremes=self.measured,
-                errors=self.errors,
-                measure=self.measure,
-                simulation=self.simulation,
-                diagnose=self.diagnose,
-                section=self.section,
-                kernels=kernels,
-            )
-            session = Session(
-                steady(built.model).SerializeToString(),
-                threads=self.threads,
-                keep_layout=kernels != "plain",
-                device=self.device,
-                in_groups=convolves_in_groups(built.model),
-            )
-            _log.debug(
-                "built phase %s for %s: %d nodes, %s kernels, %d layers with formats, %s, in %.2f s",
-                self.net.phase,
-                " ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in fed.items()) or "no input",
-                len(built.model.graph.node),
-                kernels,
-                len(self.simulation.formats),
-                "on the CPU" if self.device is None else f"on GPU {self.device}",
-                time.perf_counter() - start,
-            )
-            # A batch in pieces may have two shapes; more are not needed at once.
-            self._loaded = dict([*self._loaded.items()][-1:])
-            largest = self._largest(shapes.values)
-            fetched = sum(4 * math.prod(shapes.values[value]) for value in built.fetches)
-            self._loaded[key] = _Loaded(shapes.values, largest, fetched, built, session)
-        return self._loaded[key]
+        with self._building:
+            if key not in self._loaded:
+                # A batch in pieces may have two shapes; more are not needed at once.
+                self._loaded = {**dict([*self._loaded.items()][-1:]), key: self._built(fed, plain=plain)}
+            return self._loaded[key]
+
+    def _built(self, fed: dict[str, Shape], *, plain: bool) -> _Loaded:
+        start = time.perf_counter()
+        shapes = infer_shapes(self.net, fed)
+        blobs = fit_weights(self.net, shapes, self.weights)
+        kernels: Kernels = "plain" if plain else kernels_for(self.net, blobs, self.simulation, self.device)
+        built = build(
+            self.net,
+            shapes,
+            blobs,
+            outputs=self.outputs,
+            extremes=self.measured,
+            errors=self.errors,
+            measure=self.measure,
+            simulation=self.simulation,
+            diagnose=self.diagnose,
+            section=self.section,
+            kernels=kernels,
+        )
+        session = Session(
+            steady(built.model).SerializeToString(),
+            threads=self.threads,
+            keep_layout=kernels != "plain",
+            device=self.device,
+            in_groups=convolves_in_groups(built.model),
+        )
+        _log.debug(
+            "built phase %s for %s: %d nodes, %s kernels, %d layers with formats, %s, in %.2f s",
+            self.net.phase,
+            " ".join(f"{blob} {'x'.join(map(str, shape))}" for blob, shape in fed.items()) or "no input",
+            len(built.model.graph.node),
+            kernels,
+            len(self.simulation.formats),
+            "on the CPU" if self.device is None else f"on GPU {self.device}",
+            time.perf_counter() - start,
+        )
+        largest = self._largest(shapes.values)
+        fetched = sum(4 * math.prod(shapes.values[value]) for value in built.fetches)
+        return _Loaded(shapes.values, largest, fetched, built, session)

@@ -20,8 +20,7 @@ from ristretto.caffe.weights import Weights
 from ristretto.data import Cache, Picker, prefetched
 from ristretto.decide.stats import TensorStats
 from ristretto.errors import DataError, RistrettoError
-from ristretto.graph.build import Simulation
-from ristretto.numerics.rounding import Rounding
+from ristretto.pipeline.draws import draws
 from ristretto.pipeline.feed import Batch, Feed, Picked, Recipe
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.labels import LabelNotes
@@ -194,14 +193,6 @@ def _dispatched(
             while turn in held:
                 yield from held.pop(turn)
                 turn += 1
-
-
-def draws(net: NetSpec, simulation: Simulation) -> bool:
-    """Whether a net draws random numbers while it runs: those of a batch follow from the batches before it."""
-    roundings = {formats.rounding or simulation.rounding for formats in simulation.formats.values()}
-    if Rounding.STOCHASTIC in roundings:
-        return True
-    return any(layer.type == "DummyData" or (layer.type == "Dropout" and net.phase == "TRAIN") for layer in net.layers)
 
 
 @dataclass

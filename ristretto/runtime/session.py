@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -13,14 +12,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from ristretto.errors import DeviceError, NetError, UsageError
+from ristretto.errors import DeviceError, NetError
+from ristretto.runtime.threads import usual_threads
 
 Array = NDArray[np.float32]
 
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(uint8)": np.uint8}
-
-_THREADS = "RISTRETTO_THREADS"
-"""Threads where none are asked for: of many jobs on one machine each is best off with few."""
 
 CUDA = "CUDAExecutionProvider"
 
@@ -66,14 +63,6 @@ def has_cuda() -> bool:
     return CUDA in ort.get_available_providers()
 
 
-def _usual_threads() -> int:
-    """What the environment asks for; 0 if nothing."""
-    asked = os.environ.get(_THREADS, "0")
-    if not (asked.isascii() and asked.isdigit() and len(asked) < 5):
-        raise UsageError(f"{_THREADS}={asked}: expected a number of threads", cure="set it to 1 or more, or not at all")
-    return int(asked)
-
-
 def _prepare_cuda() -> None:
     """Let CUDA libraries that came with pip be found, and what onnxruntime says of missing ones be one line of ours."""
     ort.set_default_logger_severity(4)
@@ -112,7 +101,7 @@ class Session:
                 plug-in made an operation that cannot be.
         """
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or _usual_threads()
+        options.intra_op_num_threads = threads or usual_threads()
         options.log_severity_level = 4  # what it raises as an error it would print as well
         # It would round weights between quantized values once more, to other formats than ours.
         options.add_session_config_entry("session.disable_quant_qdq", "1")

@@ -14,7 +14,8 @@ from ristretto.caffe.net import build_net
 from ristretto.caffe.netspec import NetSpec
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.textproto import parse
-from ristretto.graph.build import BuiltNet, Kernels, Simulation, build
+from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.graph.kernels import Kernels
 from ristretto.graph.probes import probes
 from ristretto.numerics.formats import DynamicFixedPoint
 from ristretto.numerics.layer_formats import LayerFormats
