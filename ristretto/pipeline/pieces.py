@@ -7,7 +7,7 @@ threads, and waits for all of them after each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -75,13 +75,13 @@ class _Split:
         cut: where.
         head: runs a piece up to there.
         tail: runs the whole batch from there on.
-        abreast: how many pieces run side by side.
+        pool: threads to run pieces side by side, None to run them one after another.
     """
 
     cut: Cut
     head: Runner
     tail: Runner
-    abreast: int
+    pool: ThreadPoolExecutor | None
 
 
 def image_by_image(net: NetSpec, layer: LayerSpec) -> bool:
@@ -149,7 +149,9 @@ class Pieces:
             return self._runner.results(batch, losses=losses)
         head, tail = split.head, split.tail
         pieces = _pieces(batch, split.cut.images)
-        parts = _results_of(head, pieces, split.abreast, losses=losses)
+        run = partial(head.results, losses=losses)
+        # Of several that fail the first one's error is raised.
+        parts = list(map(run, pieces) if split.pool is None else split.pool.map(run, pieces))
         values = {value: np.concatenate([part.values[value] for part in parts]) for value in head.outputs}
         whole = Halfway({blob: array.shape for blob, array in batch.items()}, values)
         rest = tail.results(whole, losses=losses)
@@ -196,7 +198,7 @@ class Pieces:
 
         head = part(Section(0, cut.position), live, first=True)
         tail = part(Section(cut.position), tuple(runner.outputs), first=False)
-        return _Split(cut, head, tail, abreast)
+        return _Split(cut, head, tail, ThreadPoolExecutor(abreast) if abreast > 1 else None)
 
     def _abreast(self, cut: Cut, pieces: int, threads: int) -> int:
         """How many pieces to run side by side; random numbers are drawn in the order of the images."""
@@ -214,15 +216,6 @@ def abreast(pieces: int, threads: int) -> int:
         return math.ceil(pieces / together) / each
 
     return min(range(1, min(pieces, threads) + 1), key=time)
-
-
-def _results_of(runner: Runner, pieces: Sequence[Mapping[str, Array]], together: int, *, losses: bool) -> list[Results]:
-    """What pieces give, in their order; of several that fail the first one's error is raised."""
-    run = partial(runner.results, losses=losses)
-    if together == 1:
-        return [run(piece) for piece in pieces]
-    with ThreadPoolExecutor(together) as pool:
-        return list(pool.map(run, pieces))
 
 
 def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]]:
