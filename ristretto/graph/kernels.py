@@ -22,7 +22,8 @@ from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.forms import CONTRIB, Forms, Layout, Rounding, Value
 from ristretto.graph.grids import Grid, IntegerSums, added, exact_sums, grid_of, integer_weights, joined
 from ristretto.graph.nodes import NodeList
-from ristretto.graph.pairs import pairs_fit, stored_for_pairs
+from ristretto.graph.pairing import pair_channels
+from ristretto.graph.pairs import GREATEST, pairs_fit, stored_for_pairs
 from ristretto.numerics.formats import DynamicFixedPoint
 from ristretto.numerics.rounding import Rounding as RoundingMode
 
@@ -58,6 +59,8 @@ def with_kernels(nodes: NodeList, wanted: Iterable[str], kernels: Kernels) -> No
         kernels: what may be used; all but plain nodes.
     """
     kept = list(wanted)
+    if kernels == "pairs":
+        pair_channels(nodes, kept)
     old, nodes.nodes = nodes.nodes, []
     rewriter = _Rewriter(nodes, old, kept, kernels)
     for node in old:
@@ -144,7 +147,9 @@ class _Rewriter:
         if (name, groups) not in self.narrow:
             found = integer_weights(weights)
             slow = self.pairs and weights.ndim == 4 and weights[0].size < _MORE_INPUTS
-            self.narrow[name, groups] = found is not None and (not slow or pairs_fit(found[0], 255, grouped=groups > 1))
+            self.narrow[name, groups] = found is not None and (
+                not slow or pairs_fit(found[0], GREATEST, grouped=groups > 1)
+            )
         return self.narrow[name, groups]
 
     def rounded_to(self, name: str) -> DynamicFixedPoint | None:

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+GREATEST = 255
+"""The greatest code of an input."""
+
 _LIMITS = (-(1 << 15), (1 << 15) - 1)
 
 
@@ -20,7 +23,7 @@ def stored_for_pairs(codes: NDArray[np.int8], greatest: int, *, grouped: bool = 
 
     Args:
         codes: weights (outputs, inputs) or (outputs, channels, height, width).
-        greatest: the greatest code of an input.
+        greatest: the greatest code that an input has.
         grouped: whether the weights are those of a convolution in groups.
 
     Returns:
