@@ -12,7 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ristretto.graph.grids import Grid
+from ristretto.graph.columns import as_matrix, emit_columns
+from ristretto.graph.grids import Grid, IntegerSums
 from ristretto.graph.nodes import NodeList
 from ristretto.numerics.formats import DynamicFixedPoint
 
@@ -60,6 +61,7 @@ class Value:
         node: the node that makes it as a float, while that waits.
         rounding: the rounding that makes it as a float, while that waits.
         sum_of_blocks: whether it is the sum of values that have their channels in blocks.
+        sums: what ``node`` multiplies, where products of integers may take its place.
     """
 
     grid: Grid | None = None
@@ -71,6 +73,7 @@ class Value:
     node: onnx.NodeProto | None = None
     rounding: Rounding | None = None
     sum_of_blocks: bool = False
+    sums: IntegerSums | None = None
 
     @property
     def blocked(self) -> bool:
@@ -133,7 +136,7 @@ class Forms:
             return source
         value.floats = True
         self.nodes.enter(source)
-        if value.node is not None:
+        if value.node is not None and not value.floats_last:
             self.append(value.node)
         elif value.rounding is not None:
             self._round(source, value, value.rounding)
@@ -155,9 +158,23 @@ class Forms:
                 assert value.grid is not None
                 inputs = [self.codes(source, "last"), self.scale(value.grid.fl), self.zero(value.offset)]
                 value.floats_last = self.nodes.op("DequantizeLinear", *inputs)
+            elif value.node is not None and value.sums is not None and not value.floats:
+                value.floats_last = self._multiplied(value.node, value.sums)
             else:
                 value.floats_last = self.nodes.op("Transpose", self.floats(source), perm=_PERM["last"])
         return value.floats_last
+
+    def _multiplied(self, node: onnx.NodeProto, sums: IntegerSums) -> str:
+        """Append a convolution as a product of matrices of integers, and return the name of its sums as floats."""
+        source = self.of(node.input[0])
+        assert source.grid is not None
+        codes, zero = self.codes(node.input[0], "last"), self.zero(source.offset)
+        given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        columns = emit_columns(self.nodes, codes, zero, sums.codes.shape[2:], given)
+        matrix = self.nodes.constant(as_matrix(sums.codes), "codes")
+        scales = self.nodes.floats([math.ldexp(1.0, -int(fl)) for fl in sums.fls])
+        inputs = [columns, matrix, self.scale(source.grid.fl), scales, zero, "", *node.input[2:]]
+        return self.nodes.op("MatMulIntegerToFloat", *inputs, domain=CONTRIB)
 
     def codes(self, name: str, layout: Layout) -> str:
         """The name of a value, which is there as codes, in a layout."""

@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
+from ristretto.graph.columns import FEW_CHANNELS
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.forms import CONTRIB, Forms, Layout, Rounding, Value
 from ristretto.graph.grids import Grid, IntegerSums, added, exact_sums, grid_of, integer_weights, joined
@@ -300,7 +301,21 @@ class _Rewriter:
             value.grid = sums.grid
             if source.codes and self.becomes_integer(node):
                 self.sums[output] = sums
+            elif (
+                source.codes
+                and node.op_type == "Conv"
+                and self.multiplies(node, sums, source.grid.high + source.offset)
+            ):
+                value.sums = sums
         return True
+
+    def multiplies(self, node: onnx.NodeProto, sums: IntegerSums, greatest: int) -> bool:
+        """Whether a convolution of results wider than eight bits is as fast as a product of matrices of integers."""
+        given, codes = _attributes(node), sums.codes
+        if codes.ndim != 4 or codes.shape[1] < FEW_CHANNELS or _groups(node) > 1:
+            return False
+        plain = all(step == 1 for step in given.get("dilations", [1])) and "auto_pad" not in given
+        return plain and (not self.pairs or pairs_fit(codes, greatest))
 
     def move(self, node: onnx.NodeProto) -> bool:
         source, output = self.forms.of(node.input[0]), node.output[0]
