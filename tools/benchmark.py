@@ -106,8 +106,12 @@ def quantized_pass(model: Path, weights: Path, batches: int, threads: int) -> Ca
     pieces.run(held[0])
 
     def run() -> None:
-        for batch in held:
-            pieces.run(batch)
+        begun = pieces.begin(held[0])
+        for batch in held[1:]:
+            following = pieces.begin(batch)
+            begun()
+            begun = following
+        begun()
 
     return run
 

@@ -32,7 +32,7 @@ from ristretto.pipeline.options import QuantizeOptions
 from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.runner import Runner
 from ristretto.pipeline.score import scored_blobs
-from ristretto.pipeline.shards import Ran, Shard, Wanted, Work, forget, run_batch, shards_of
+from ristretto.pipeline.shards import Ran, Shard, Wanted, Work, forget, run_batches, shards_of
 from ristretto.report.events import silent
 from ristretto.runtime.work import Part, Task
 
@@ -78,16 +78,16 @@ def measured(job: Job, plan: QuantPlan) -> tuple[Net, Runner, list[Ran]]:
 
     def begun() -> Pieces:
         pieces = Pieces(replace(runner, _loaded={}))
-        run_batch(pieces, few, wanted, 0)
+        list(run_batches(pieces, [few], wanted, 0))
         return pieces
 
     few = {blob: array[:2] for blob, array in next(iter(job.feed.batches())).items()}
     pieces = begun()
-    start = processor_time(begun) - processor_time(lambda: run_batch(pieces, few, wanted, 0))
+    start = processor_time(begun) - processor_time(lambda: list(run_batches(pieces, [few], wanted, 0)))
     ran: list[Ran] = []
 
     def some() -> None:
-        ran[:] = [run_batch(pieces, batch, wanted, 0) for batch in section(job.feed)]
+        ran[:] = run_batches(pieces, section(job.feed), wanted, 0)
 
     taken = processor_time(some)
     return Net(start, taken / sum(each.images for each in ran)), runner, ran

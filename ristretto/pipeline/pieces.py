@@ -7,7 +7,7 @@ threads, and waits for all of them after each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -127,12 +127,23 @@ class Pieces:
 
     def run(self, batch: Mapping[str, Array] | Halfway) -> tuple[dict[str, Array], dict[str, TensorStats]]:
         """As ``Runner.run``."""
-        results = (
-            self._runner.results(batch, losses=False)
-            if isinstance(batch, Halfway)
-            else self._results(batch, losses=False)
-        )
-        return results.values, results.ranges
+        return self.begin(batch)()
+
+    def begin(
+        self, batch: Mapping[str, Array] | Halfway
+    ) -> Callable[[], tuple[dict[str, Array], dict[str, TensorStats]]]:
+        """Begin a batch, where its pieces run side by side, and return what waits for it and gives what ``run`` gives.
+
+        Whoever begins the next batch before that keeps all threads busy.
+        """
+        whole = partial(self._runner.results, batch, losses=False)
+        results = whole if isinstance(batch, Halfway) else self._begun(batch, losses=False)
+
+        def done() -> tuple[dict[str, Array], dict[str, TensorStats]]:
+            made = results()
+            return made.values, made.ranges
+
+        return done
 
     def check_labels(self, batch: Mapping[str, Array], number: int) -> LabelNotes:
         """As ``Runner.check_labels``, for the whole batch."""
@@ -140,18 +151,30 @@ class Pieces:
 
     def losses(self, batch: Mapping[str, Array]) -> dict[tuple[str, Format], float]:
         """As ``Runner.losses``, over another sample of the elements."""
-        return self._results(batch, losses=True).losses
+        return self._begun(batch, losses=True)().losses
 
-    def _results(self, batch: Mapping[str, Array], *, losses: bool) -> Results:
+    def _begun(self, batch: Mapping[str, Array], *, losses: bool) -> Callable[[], Results]:
         self._runner.check_labels(batch)  # with the image's number in the batch, not in a piece
         split = self._split(batch)
         if split is None:
-            return self._runner.results(batch, losses=losses)
-        head, tail = split.head, split.tail
+            return partial(self._runner.results, batch, losses=losses)
         pieces = _pieces(batch, split.cut.images)
-        run = partial(head.results, losses=losses)
+        run = partial(split.head.results, losses=losses)
         # Of several that fail the first one's error is raised.
-        parts = list(map(run, pieces) if split.pool is None else split.pool.map(run, pieces))
+        parts = map(run, pieces) if split.pool is None else split.pool.map(run, pieces)
+        return partial(self._finished, batch, split, pieces, parts, losses=losses)
+
+    @staticmethod
+    def _finished(
+        batch: Mapping[str, Array],
+        split: _Split,
+        pieces: list[dict[str, Array]],
+        running: Iterator[Results],
+        *,
+        losses: bool,
+    ) -> Results:
+        """Wait for the pieces of a batch and run the rest of the net."""
+        head, tail, parts = split.head, split.tail, list(running)
         values = {value: np.concatenate([part.values[value] for part in parts]) for value in head.outputs}
         whole = Halfway({blob: array.shape for blob, array in batch.items()}, values)
         rest = tail.results(whole, losses=losses)

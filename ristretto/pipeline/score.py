@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ristretto.caffe.net import is_loss
 from ristretto.caffe.netspec import NetSpec
-from ristretto.data import prefetched
 from ristretto.decide.stats import TensorStats, merge_stats
 from ristretto.errors import DataError, UsageError
 from ristretto.pipeline.feed import Batch, Feed, Picked
@@ -23,7 +22,7 @@ from ristretto.pipeline.pieces import Pieces
 from ristretto.pipeline.prefix import PREFIX_BYTES, Prefix
 from ristretto.pipeline.runner import Halfway, Runner
 from ristretto.pipeline.scorers import Scorer
-from ristretto.pipeline.shards import Ran, Wanted, bytes_kept, dispatched, run_batch
+from ristretto.pipeline.shards import Ran, Wanted, bytes_kept, dispatched, run_batches
 from ristretto.pipeline.verdicts import Verdicts
 from ristretto.pipeline.workers import current_pool
 from ristretto.report.events import BatchDone, Listener, Output, PassDone, PassStarted
@@ -202,8 +201,7 @@ def _ran(
     pieces = Pieces(runner)
     if source is None:
         source = feed.single_pass() if batches is None else islice(feed.batches(), batches)
-    for number, batch in enumerate(prefetched(source)):
-        yield run_batch(pieces, batch, wanted, number)
+    yield from run_batches(pieces, source, wanted, 0)
 
 
 def _batches_of(feed: Feed) -> int:

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -89,24 +89,52 @@ class Ran:
         return first[0] if first else 1
 
 
-def run_batch(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted, number: int) -> Ran:
-    """Run one batch in this process; its number in the pass is for errors."""
+def run_batches(pieces: Pieces, batches: Iterable[Batch | Halfway], wanted: Wanted, first: int) -> Iterator[Ran]:
+    """Run batches in this process, each begun before the one before it is done.
+
+    Args:
+        pieces: runs them.
+        batches: the batches.
+        wanted: what is looked at.
+        first: number of the first of them in the pass, for errors.
+    """
+    begun = (_begun(pieces, batch, wanted, number) for number, batch in enumerate(prefetched(batches), first))
+    current = next(begun, None)
+    while current is not None:
+        following, error = None, None
+        try:
+            following = next(begun, None)
+        except Exception as raised:  # the batch before it has its turn first
+            error = raised
+        yield current()
+        if error is not None:
+            raise error
+        current = following
+
+
+def _begun(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted, number: int) -> Callable[[], Ran]:
+    """Begin a batch and return what waits for it."""
     notes = LabelNotes() if isinstance(batch, Halfway) else pieces.check_labels(batch, number)
-    values, ranges = pieces.run(batch)
+    results = pieces.begin(batch)
     if isinstance(batch, Halfway):
         fed, labels = dict(batch.fed), Batch()
     else:
         fed = {blob: array.shape for blob, array in batch.items()}
         labels = labels_of(batch) if wanted.labels else Batch()
-    return Ran(
-        fed,
-        {value: values[value] for value in dict.fromkeys((*wanted.values, *wanted.kept))},
-        ranges,
-        None if wanted.verdicts is None else wanted.verdicts.judge(values),
-        labels,
-        {},
-        notes,
-    )
+
+    def done() -> Ran:
+        values, ranges = results()
+        return Ran(
+            fed,
+            {value: values[value] for value in dict.fromkeys((*wanted.values, *wanted.kept))},
+            ranges,
+            None if wanted.verdicts is None else wanted.verdicts.judge(values),
+            labels,
+            {},
+            notes,
+        )
+
+    return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +266,10 @@ def run_shard(shard: Shard, work: Work, weights: Weights | None) -> list[Ran]:
     else:
         batches = feed.section(work.batches, shard.first, shard.count, picker)
     found = []
-    for number, batch in enumerate(prefetched(batches), shard.first):
-        bench.runner.integer.clear()
-        ran = run_batch(bench.pieces, batch, work.wanted, number)
+    bench.runner.integer.clear()
+    for ran in run_batches(bench.pieces, batches, work.wanted, shard.first):
         found.append(replace(ran, integer=dict(bench.runner.integer)))
+        bench.runner.integer.clear()
     return found
 
 
