@@ -30,6 +30,9 @@ Array = NDArray[np.float32]
 PIECE_BYTES = 1 << 22
 """About how large the largest value of a piece is: what stays in a cache is read again sooner than from memory."""
 
+PIECES = 4
+"""A batch that is cut has so many pieces at least, for as many cores."""
+
 _LARGE = PIECE_BYTES << 4
 """Pieces whose largest value takes more than this, of few and large images, run one after another."""
 
@@ -113,6 +116,7 @@ def cut_of(net: NetSpec, shapes: NetShapes, fed: Mapping[str, Shape]) -> Cut | N
     images = max(2, PIECE_BYTES // max(largest, 1))
     if images >= count or position == 0:
         return None
+    images = min(images, max(2, -(-count // PIECES)))
     even = next((size for size in range(images, images // 2, -1) if count % size == 0), images)
     return Cut(position, even, even * largest)
 
@@ -232,13 +236,16 @@ class Pieces:
 
 
 def abreast(pieces: int, threads: int) -> int:
-    """How many pieces to run side by side, each with its share of the threads, to be done soonest."""
+    """How many pieces to run side by side, each with its share of the threads.
 
-    def time(together: int) -> float:
+    The pieces of the next batch wait behind these, so that no thread is idle where their number does not go up.
+    """
+
+    def speed(together: int) -> float:
         each: float = (threads // together) ** _GAIN
-        return math.ceil(pieces / together) / each
+        return together * each
 
-    return min(range(1, min(pieces, threads) + 1), key=time)
+    return max(range(min(pieces, threads), 0, -1), key=speed)
 
 
 def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]]:

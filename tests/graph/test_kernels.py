@@ -23,7 +23,7 @@ from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline.kernels import exact_integer_kernels
 from ristretto.runtime.session import Session
 
-FAST: tuple[Kernels, ...] = ("rounding", "integers")
+FAST: tuple[Kernels, ...] = ("rounding", "pairs", "integers")
 BATCH, SIDE = 3, 9
 
 

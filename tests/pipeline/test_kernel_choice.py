@@ -36,19 +36,24 @@ def choice(net: NetSpec, weights: Weights, simulation: Simulation) -> str:
     return kernels_for(net, fit_weights(net, infer_shapes(net, {}), weights), simulation)
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_the_machine_decides(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
+@pytest.mark.parametrize(
+    ("exact", "pairs", "chosen"),
+    [(True, True, "integers"), (True, False, "integers"), (False, True, "pairs"), (False, False, "rounding")],
+)
+def test_the_machine_decides(monkeypatch: pytest.MonkeyPatch, exact: bool, pairs: bool, chosen: str) -> None:
     monkeypatch.setattr(kernels, "exact_integer_kernels", lambda: exact)
+    monkeypatch.setattr(kernels, "exact_in_pairs", lambda: pairs)
     monkeypatch.delenv(kernels.SWITCH, raising=False)
     net, weights = lenet()
-    assert choice(net, weights, FORMATS) == ("integers" if exact else "rounding")
+    assert choice(net, weights, FORMATS) == chosen
     assert choice(net, weights, Simulation()) == "plain"
     assert choice(net, weights, Simulation(FORMATS.formats, arithmetic=Arithmetic.INTEGER)) == "plain"
 
 
-@pytest.mark.parametrize("asked", ["plain", "rounding", "integers", "", "fast"])
+@pytest.mark.parametrize("asked", ["plain", "rounding", "pairs", "integers", "", "fast"])
 def test_the_environment_may_decide(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     monkeypatch.setattr(kernels, "exact_integer_kernels", lambda: True)
+    monkeypatch.setattr(kernels, "exact_in_pairs", lambda: True)
     monkeypatch.setenv(kernels.SWITCH, asked)
     net, weights = lenet()
     if asked == "fast":

@@ -17,9 +17,10 @@ from ristretto.errors import DataError
 from ristretto.graph.build import Simulation
 from ristretto.numerics.formats import DynamicFixedPoint
 from ristretto.numerics.layer_formats import LayerFormats
+from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline import pieces
 from ristretto.pipeline.feed import Batch, open_feed
-from ristretto.pipeline.pieces import Pieces, in_pieces
+from ristretto.pipeline.pieces import Pieces, abreast, in_pieces
 from ristretto.pipeline.runner import Runner
 from tests.golden.shared import SHARED, needs_shared
 
@@ -134,3 +135,61 @@ def test_real_nets(monkeypatch: pytest.MonkeyPatch, folder: str, prototxt: str, 
         assert split._split(batch) is not None
         for value, expected in runner.run(batch)[0].items():
             np.testing.assert_array_equal(split.run(batch)[0][value], expected)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "threads", "expected"),
+    [(1, 8, 1), (2, 1, 1), (2, 2, 2), (25, 2, 2), (3, 2, 2), (3, 4, 2), (4, 16, 4), (100, 16, 16), (5, 16, 4)],
+)
+def test_how_many_pieces_run_side_by_side(pieces: int, threads: int, expected: int) -> None:
+    assert abreast(pieces, threads) == expected
+
+
+@pytest.mark.parametrize("name", ["digits_lenet", "digits_resnet"])
+@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_side_by_side_is_the_same(monkeypatch: pytest.MonkeyPatch, name: str, threads: int, quantized: bool) -> None:
+    net, weights = net_of(name)
+    batch = batch_of(net)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 3 * _largest(net, weights, batch))
+    values = [value for layer in net.layers for value in layer.outputs if layer.type != "Accuracy"]
+    outputs = [net.finals[blob] for blob in net.outputs]
+    simulation = Simulation(formats_of(net) if quantized else {})
+    other = {blob: array[::-1].copy() for blob, array in batch.items()}
+    found = []
+    for count in (1, threads):
+        split = Pieces(Runner(net, weights, [*outputs, *values], (), simulation, count))
+        begun = [split.begin(each) for each in (batch, other)]
+        found.append([done()[0] for done in begun])
+        parts = split._split(batch)
+        assert parts is not None
+        assert (parts.pool is not None) == (count > 1)
+    for alone, together in zip(*found, strict=True):
+        for value, expected in alone.items():
+            np.testing.assert_array_equal(together[value], expected, err_msg=value)
+
+
+def test_random_numbers_are_drawn_in_the_order_of_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, weights = net_of("digits_lenet")
+    batch = batch_of(net)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 3 * _largest(net, weights, batch))
+    for rounding, together in ((Rounding.HALF_EVEN, True), (Rounding.STOCHASTIC, False)):
+        simulation = Simulation(formats_of(net), rounding)
+        split = Pieces(Runner(net, weights, [net.finals[net.outputs[0]]], (), simulation, 2))._split(batch)
+        assert split is not None
+        assert (split.pool is not None) == together
+
+
+def test_the_first_piece_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, weights = net_of("digits_lenet")
+    batch = batch_of(net)
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 3 * _largest(net, weights, batch))
+    split = Pieces(Runner(net, weights, [net.finals[net.outputs[0]]], threads=2))
+
+    def failing(self: Runner, piece: Batch, *, losses: bool) -> None:
+        raise DataError(f"piece {float(piece['data'].ravel()[0])}")
+
+    batch = {**batch, "data": np.arange(batch["data"].size, dtype=np.float32).reshape(batch["data"].shape)}
+    monkeypatch.setattr(Runner, "results", failing)
+    with pytest.raises(DataError, match=r"^piece 0\.0$"):
+        split.run(batch)
