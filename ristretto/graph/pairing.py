@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from ristretto.graph.grids import Grid, exact_sums, grid_of
 from ristretto.graph.known import format_of
 from ristretto.graph.nodes import NodeList
-from ristretto.graph.pairs import GREATEST, pairs_fit
+from ristretto.graph.pairs import GREATEST, neighbours_fit
 
 _SAME_GRID = frozenset({"FixedPoint", "Flatten", "Identity", "MaxPool", "Relu"})
 _BY_CHANNEL = _SAME_GRID | {"Add", "AveragePool", "Clip", "GlobalAveragePool"}
@@ -166,7 +166,7 @@ def paired(layers: Sequence[NDArray[np.int8]]) -> NDArray[np.int64] | None:
     order = np.arange(len(layers[0])).reshape(-1, 2)
 
     def fit(*channels: int) -> bool:
-        return all(pairs_fit(codes[list(channels)].T, GREATEST) for codes in layers)
+        return all(neighbours_fit(codes[list(channels)].T, GREATEST) for codes in layers)
 
     apart = [place for place, pair in enumerate(order) if not fit(*pair)]
     if not apart:

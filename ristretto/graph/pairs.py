@@ -43,11 +43,12 @@ def pairs_fit(codes: NDArray[np.int8], greatest: int, *, grouped: bool = False) 
     by_channel = codes.transpose(0, 2, 3, 1) if codes.ndim == 4 else codes
     if grouped or by_channel.shape[-1] % 2:
         ends = (np.sort(row, axis=None)[[0, 1, -2, -1]] for row in by_channel if row.size > 1)
-        return all(_fit(pairs.reshape(2, 2), greatest) for pairs in ends)
-    return all(_fit(row.reshape(-1, 2), greatest) for row in by_channel)
+        return all(neighbours_fit(pairs.reshape(2, 2), greatest) for pairs in ends)
+    return all(neighbours_fit(row.reshape(-1, 2), greatest) for row in by_channel)
 
 
-def _fit(pairs: NDArray[np.int8], greatest: int) -> bool:
+def neighbours_fit(pairs: NDArray[np.int8], greatest: int) -> bool:
+    """The same for the weights (pairs, 2) of neighbours."""
     wide = pairs.astype(np.int32) * greatest
     least, most = np.minimum(wide, 0).sum(axis=1).min(initial=0), np.maximum(wide, 0).sum(axis=1).max(initial=0)
     return bool(_LIMITS[0] <= least and most <= _LIMITS[1])
