@@ -85,9 +85,8 @@ class _Model:
                 name = above[name]
             return name
 
-        loose = [node for node in self.nodes.nodes if node.op_type in _BY_CHANNEL]
-        for node in loose:
-            for name in node.input[: 2 if node.op_type == "Add" else 1]:
+        for node in filter(_by_channel, self.nodes.nodes):
+            for name in _dynamic(node):
                 first, second = root(name), root(node.output[0])
                 if first != second:
                     above[first] = second
@@ -103,10 +102,10 @@ class _Model:
                 of(node.input[0]).readers.append(node)
                 of(node.output[0]).makers.append(node)
                 of(node.output[0]).fixed |= node.op_type == "Gemm"
-            elif node.op_type not in _BY_CHANNEL:
+            elif not _by_channel(node):
                 for name in (*node.input, *node.output):
                     of(name).fixed = True
-            elif node.op_type == "Add" and not made.issuperset(node.input):
+            elif not made.issuperset(_dynamic(node)):
                 of(node.output[0]).fixed = True
             for inner in _inner(node):
                 of(inner).fixed = True
@@ -180,6 +179,18 @@ def paired(layers: Sequence[NDArray[np.int8]]) -> NDArray[np.int64] | None:
         else:
             return None
     return order.reshape(-1)
+
+
+def _by_channel(node: onnx.NodeProto) -> bool:
+    """Whether a node has the channels of its inputs, each by itself: positions of maxima count across channels."""
+    if node.op_type == "Flatten" and _number(node, "axis", 1) != 1:
+        return False
+    return node.op_type in _BY_CHANNEL and len(node.output) == 1
+
+
+def _dynamic(node: onnx.NodeProto) -> Sequence[str]:
+    """The inputs of such a node that have channels."""
+    return node.input[: 2 if node.op_type == "Add" else 1]
 
 
 def _number(node: onnx.NodeProto, name: str, usual: int) -> int:

@@ -105,6 +105,8 @@ def weights_of(probe: Probe) -> tuple[Codes, int, float]:
     found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in probe.model.graph.initializer}
     codes = found["w"].astype(np.int64) - int(found["w_zero"])
     rows = codes.transpose(0, 2, 3, 1).reshape(len(codes), -1) if codes.ndim == 4 else codes
+    if probe.model.graph.node[0].op_type == "MatMulIntegerToFloat":
+        rows = rows.T
     return rows.astype(np.int8), int(found["x_zero"]), float(found["step"])
 
 
@@ -215,6 +217,45 @@ def test_large_weights_are_parted_where_nobody_sees_it() -> None:
     asked = stored(residual("pairs", 4, 3, 0, ["a", "b", "s", "y"]))
     assert asked == {"QLinearConv INT8": 1, "QLinearConv UINT8": 2}
     assert stored(residual("integers", 4, 32, 0, ["y"])) == {"QLinearConv INT8": 3, "MatMulIntegerToFloat INT8": 1}
+
+
+SMALL = """
+layer {{ name: "a" type: "Convolution" bottom: "x" top: "a" convolution_param {{ num_output: 4 kernel_size: 1 }} }}
+{}
+layer {{ name: "b" type: "Convolution" bottom: "{}" top: "b" convolution_param {{ num_output: 3 kernel_size: 1 }} }}
+layer {{ name: "rb" type: "ReLU" bottom: "b" top: "b" }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("between", "bottom", "moved"),
+    [
+        ("", "a", True),
+        ('layer { name: "r" type: "ReLU" bottom: "a" top: "r" }', "r", True),
+        ('layer { name: "p" type: "Pooling" bottom: "a" top: "p" pooling_param { kernel_size: 2 } }', "p", True),
+        ('layer { name: "n" type: "LRN" bottom: "a" top: "n" }', "n", False),
+        ('layer { name: "s" type: "Eltwise" bottom: "a" bottom: "x" top: "s" }', "s", False),
+        ('layer { name: "rx" type: "ReLU" bottom: "x" top: "rx" }\n'
+         'layer { name: "s" type: "Eltwise" bottom: "a" bottom: "rx" top: "s" }', "s", False),
+        ('layer { name: "v" type: "PReLU" bottom: "a" top: "v" }', "v", False),
+    ],
+)  # fmt: skip
+def test_what_lies_between_may_tie_the_order(between: str, bottom: str, moved: bool) -> None:
+    text = 'input: "x" input_dim: 2 input_dim: 4 input_dim: 4 input_dim: 4\n' + SMALL.format(between, bottom)
+    net = build_net(parse(text, "net.prototxt"))
+    shapes = infer_shapes(net, {})
+    blobs = []
+    for item, found in zip(net.layers, shapes.layers, strict=True):
+        drawn = [np.ones(shape, np.float32) / 16 for shape in found.blobs]
+        if item.name == "b":
+            drawn[0][0, :2] = 91 / 128
+        blobs.append(tuple(drawn))
+    fmt, params = DynamicFixedPoint(8, 4, signed=False), DynamicFixedPoint(8, 7)
+    formats = {name: LayerFormats(fmt, fmt, params, params, in_place=False) for name in "ab"}
+    made = build(net, shapes, blobs, outputs=[net.finals["b"]], simulation=Simulation(formats), kernels="pairs")
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.model.graph.initializer}
+    large = [value for value in constants.values() if value.shape == (3, 4, 1, 1)]
+    assert any(not np.all(value[0, :2, 0, 0] > 0.5) for value in large) == moved
 
 
 @given(
