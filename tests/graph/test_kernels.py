@@ -123,8 +123,10 @@ def test_any_formats(
         plain = run(built(net, formats, "plain", group, seed), x, "plain")
         quick = {kernels: run(built(net, formats, kernels, group, seed), x, kernels) for kernels in FAST}
         for value in group:
-            np.testing.assert_array_equal(quick["rounding"][value], quick["integers"][value], err_msg=value)
-            np.testing.assert_allclose(quick["integers"][value], plain[value], rtol=0, atol=1e-6, err_msg=value)
+            for kernels in FAST[1:]:
+                np.testing.assert_array_equal(quick["rounding"][value], quick[kernels][value], err_msg=value)
+            # What stays float may be added up in another order: two units in the last place.
+            np.testing.assert_allclose(quick["integers"][value], plain[value], rtol=3e-7, atol=1e-6, err_msg=value)
 
 
 def at_8_bits(channels: int) -> tuple[NetSpec, dict[str, LayerFormats]]:
