@@ -14,6 +14,12 @@ from ristretto.numerics.formats import DynamicFixedPoint
 EXACT = 1 << 24
 """Whole numbers below this are exact in float32, and so are their sums in any order that stays below."""
 
+_AT_ONCE = 1 << 18
+"""About so many weights are looked at at once."""
+
+_NONE = -(1 << 20)
+"""Less than any fractional length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -137,38 +143,41 @@ def _with_room_for(
 def integer_weights(weights: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
     """Weights (outputs, ...) as codes of eight bits, and the fractional length for each output: one, if one will do.
 
-    None where they have more bits. Row by row: the copies of a large layer would not fit.
+    None where they have more bits. In parts of some rows: the copies of a large layer would not fit.
     """
     rows = weights.reshape(len(weights), -1)
-    fls = []
-    for row in rows:
-        fl = _fl(row) if np.isfinite(row.sum()) else None
-        if fl is None or _codes(row, fl) is None:
+    step = max(1, _AT_ONCE // max(rows.shape[1], 1))
+    parts = [slice(first, first + step) for first in range(0, len(rows), step)]
+    own = np.zeros(len(rows), np.int64)
+    for part in parts:
+        if not np.isfinite(rows[part].sum()):
             return None
-        fls.append(fl)
-    for lengths in ([max(fls, default=0)] * len(fls), fls):
+        own[part] = _fls(rows[part])
+        if _codes(rows[part], own[part]) is None:
+            return None
+    for lengths in (np.full(len(rows), own.max(initial=own[0] if len(own) else 0)), own):
         codes = np.empty(rows.shape, np.int8)
-        for number, (row, fl) in enumerate(zip(rows, lengths, strict=True)):
-            own = _codes(row, fl)
-            if own is None:
+        for part in parts:
+            found = _codes(rows[part], lengths[part])
+            if found is None:
                 break
-            codes[number] = own
+            codes[part] = found
         else:
-            return codes.reshape(weights.shape), np.array(lengths, np.int64)
+            return codes.reshape(weights.shape), lengths
     return None
 
 
-def _codes(row: NDArray[np.float32], fl: int) -> NDArray[np.float32] | None:
-    codes = np.ldexp(row, fl)
+def _codes(rows: NDArray[np.float32], fls: NDArray[np.int64]) -> NDArray[np.float32] | None:
+    codes = np.ldexp(rows, fls[:, None])
     return codes if codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127 else None
 
 
-def _fl(values: NDArray[np.float32]) -> int:
-    """The shortest fractional length that holds all of some values."""
-    mantissas, exponents = np.frexp(values[values != 0])
-    if not mantissas.size:
-        return 0
+def _fls(rows: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The shortest fractional length that holds all values of each row; 0 for rows of zeros."""
+    mantissas, exponents = np.frexp(rows)
     whole = np.abs(np.ldexp(mantissas, 24)).astype(np.int32)
     # The lowest bit that is set says how many of the 24 bits of a float32 are not needed.
     _, unneeded = np.frexp((whole & -whole).astype(np.float32))
-    return int((25 - unneeded - exponents).max())
+    needed = np.where(rows != 0, (25 - unneeded - exponents).astype(np.int64), _NONE)
+    most = needed.max(axis=1, initial=_NONE)
+    return np.where(most == _NONE, 0, most)

@@ -46,6 +46,34 @@ _LONE = ((1, 0, 0, 1), (1, 0, 1, 0), (0, 1, 1, 0), (0, 1, 0, 1))
 """Of two neighbours one counts: a kernel that adds up others in 16 bits has two that count."""
 
 
+def joined(several: Sequence[Probe]) -> onnx.ModelProto:
+    """One model of several probes: a session for each would take longer than a small job.
+
+    Its inputs are ``x0``, ``x1``, ..., its outputs ``y0``, ``y1``, ...
+    """
+    parts: list[onnx.GraphProto] = []
+    for number, probe in enumerate(several):
+        part = onnx.GraphProto()
+        part.CopyFrom(probe.model.graph)
+        for tensor in part.initializer:
+            tensor.name += str(number)
+        for value in (*part.input, *part.output):
+            value.name += str(number)
+        for node in part.node:
+            for names in (node.input, node.output):
+                names[:] = [name and f"{name}{number}" for name in names]
+        parts.append(part)
+    graph = helper.make_graph(
+        [node for part in parts for node in part.node],
+        "probes",
+        [each for part in parts for each in part.input],
+        [each for part in parts for each in part.output],
+        [each for part in parts for each in part.initializer],
+    )
+    first = several[0].model
+    return helper.make_model(graph, opset_imports=first.opset_import, ir_version=first.ir_version)
+
+
 def probes() -> Iterator[Probe]:
     """Sums of the greatest products, positive and negative, with and without an offset of the inputs."""
     yield from _probes((127,), np.int8)

@@ -15,7 +15,7 @@ from ristretto.errors import UsageError
 from ristretto.graph.build import Simulation
 from ristretto.graph.finite import stays_finite
 from ristretto.graph.kernels import Kernels
-from ristretto.graph.probes import Probe, pair_probes, probes
+from ristretto.graph.probes import Probe, joined, pair_probes, probes
 from ristretto.numerics.arithmetic import Arithmetic
 from ristretto.runtime.session import Session
 
@@ -55,15 +55,17 @@ def kernels_for(net: NetSpec, blobs: Sequence[Blobs], simulation: Simulation, de
 @cache
 def exact_integer_kernels() -> bool:
     """Whether this machine's integer kernels are exact; tried once."""
-    return all(map(_is_exact, probes()))
+    return _are_exact(list(probes()))
 
 
 @cache
 def exact_in_pairs() -> bool:
     """Whether they are where two products fit into 16 bits, or weights have no sign; tried once."""
-    return all(map(_is_exact, pair_probes()))
+    return _are_exact(list(pair_probes()))
 
 
-def _is_exact(probe: Probe) -> bool:
-    made = Session(probe.model.SerializeToString(), threads=1).run({"x": probe.x}, ["y"])["y"]
-    return bool(np.all(made == probe.expected))
+def _are_exact(several: Sequence[Probe]) -> bool:
+    fed = {f"x{number}": probe.x for number, probe in enumerate(several)}
+    session = Session(joined(several).SerializeToString(), threads=1, keep_layout=True)
+    made = session.run(fed, [f"y{number}" for number in range(len(several))])
+    return all(bool(np.all(made[f"y{number}"] == probe.expected)) for number, probe in enumerate(several))

@@ -36,6 +36,9 @@ PIECES = 4
 _LARGE = PIECE_BYTES << 4
 """Pieces whose largest value takes more than this, of few and large images, run one after another."""
 
+_ABREAST = 4
+"""No more pieces than this run side by side: each takes its own memory."""
+
 _GAIN = 0.9
 """So many threads to the power of this are as fast as one thread times it, in one piece."""
 
@@ -245,7 +248,7 @@ def abreast(pieces: int, threads: int) -> int:
         each: float = (threads // together) ** _GAIN
         return together * each
 
-    return max(range(min(pieces, threads), 0, -1), key=speed)
+    return max(range(min(pieces, threads, _ABREAST), 0, -1), key=speed)
 
 
 def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]]:
