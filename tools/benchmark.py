@@ -37,7 +37,7 @@ from ristretto.dialects.fields import read_plan
 from ristretto.graph.build import Simulation, build
 from ristretto.pipeline.evaluate import NetOptions, evaluate
 from ristretto.pipeline.feed import open_feed
-from ristretto.pipeline.pieces import Pieces
+from ristretto.pipeline.pieces import Pieces, overlapped
 from ristretto.pipeline.quantize import QuantizeOptions, quantize
 from ristretto.pipeline.runner import Runner
 from ristretto.runtime.session import Session
@@ -106,12 +106,8 @@ def quantized_pass(model: Path, weights: Path, batches: int, threads: int) -> Ca
     pieces.run(held[0])
 
     def run() -> None:
-        begun = pieces.begin(held[0])
-        for batch in held[1:]:
-            following = pieces.begin(batch)
-            begun()
-            begun = following
-        begun()
+        for _ in overlapped(map(pieces.begin, held)):
+            pass
 
     return run
 

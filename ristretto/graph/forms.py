@@ -76,6 +76,12 @@ class Value:
     sums: IntegerSums | None = None
 
     @property
+    def greatest(self) -> int:
+        """The greatest code, of a value that has codes."""
+        assert self.grid is not None
+        return self.grid.high + self.offset
+
+    @property
     def blocked(self) -> bool:
         """Whether float convolutions have it in blocks of channels."""
         return self.channels is not None and self.channels % BLOCK == 0

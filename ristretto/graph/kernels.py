@@ -141,7 +141,7 @@ class _Rewriter:
             return False
         if self.rounded_to(node.output[0]) is None:
             return False
-        return self.of_eight_bits(node.input[1], weights, _groups(node) if node.op_type == "Conv" else 1)
+        return self.of_eight_bits(node.input[1], weights, _groups(node))
 
     def of_eight_bits(self, name: str, weights: NDArray[np.float32], groups: int) -> bool:
         """Whether weights are codes of eight bits that are multiplied fast, whatever it is that they multiply."""
@@ -264,7 +264,7 @@ class _Rewriter:
         scales = np.ldexp(np.float32(1.0), -sums.fls).astype(np.float32)
         codes, added = sums.codes, 0
         if self.pairs:
-            codes, added = stored_for_pairs(codes, source.grid.high + source.offset, grouped=_groups(node) > 1)
+            codes, added = stored_for_pairs(codes, source.greatest, grouped=_groups(node) > 1)
         zero = np.full(() if one else len(scales), added, codes.dtype)
         if node.op_type == "Gemm" and not _attributes(node).get("transB", 0):
             codes = np.ascontiguousarray(codes.T)
@@ -301,11 +301,7 @@ class _Rewriter:
             value.grid = sums.grid
             if source.codes and self.becomes_integer(node):
                 self.sums[output] = sums
-            elif (
-                source.codes
-                and node.op_type == "Conv"
-                and self.multiplies(node, sums, source.grid.high + source.offset)
-            ):
+            elif source.codes and self.multiplies(node, sums, source.greatest):
                 value.sums = sums
         return True
 

@@ -96,23 +96,28 @@ def _probes(weights: Sequence[int], stored: type[np.integer[Any]]) -> Iterator[P
         node = helper.make_node("QLinearConv", inputs, ["y"], domain=CONTRIB, channels_last=1, group=group)
         size, own = kernel + 1, channels // group
         codes = np.resize(weights, (outputs, kernel, kernel, own)).transpose(0, 3, 1, 2)
-        yield from _with_operands([node], (1, size, size, channels), codes, stored)
+        yield from _with_operands([node], (1, size, size, channels), codes, codes[0].sum(), stored)
     codes, fed = np.resize(weights, _PRODUCT[::-1]), (4, _PRODUCT[0])
     inputs = ["x", "one", "x_zero", "w", "one", "w_zero", "", "step", "y_zero"]
     node = helper.make_node("QGemm", inputs, ["y"], domain=CONTRIB, transB=1)
-    yield from _with_operands([node], fed, codes, stored)
+    yield from _with_operands([node], fed, codes, codes[0].sum(), stored)
     inputs = ["x", "w", "one", "one", "x_zero", "w_zero"]
     node = helper.make_node("MatMulIntegerToFloat", inputs, ["sums"], domain=CONTRIB)
     rounded = helper.make_node("QuantizeLinear", ["sums", "step", "y_zero"], ["y"])
-    yield from _with_operands([node, rounded], fed, codes.T, stored)
+    yield from _with_operands([node, rounded], fed, codes.T, codes[0].sum(), stored)
 
 
 def _with_operands(
-    nodes: Sequence[onnx.NodeProto], fed: tuple[int, ...], codes: NDArray[Any], stored: type[np.integer[Any]]
+    nodes: Sequence[onnx.NodeProto],
+    fed: tuple[int, ...],
+    codes: NDArray[Any],
+    count: int,
+    stored: type[np.integer[Any]],
 ) -> Iterator[Probe]:
+    """Probes of weights, those of each output adding up to a count."""
     added = 128 if stored is np.uint8 else 0
     for sign, offset in ((1, 0), (-1, 0), (1, 128)):
-        total = int(codes.sum()) // (_PRODUCT[1] if codes.ndim == 2 else len(codes)) * (255 - offset) * sign
+        total = int(count) * (255 - offset) * sign
         step = 2.0 ** math.ceil(math.log2(abs(total) / 127))
         constants: dict[str, NDArray[Any]] = {
             "one": np.asarray(1, np.float32),

@@ -7,10 +7,11 @@ threads, and waits for all of them after each.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from ristretto.pipeline.runner import Halfway, Results, Runner
 from ristretto.runtime.threads import thread_count
 
 Array = NDArray[np.float32]
+T = TypeVar("T")
 
 PIECE_BYTES = 1 << 22
 """About how large the largest value of a piece is: what stays in a cache is read again sooner than from memory."""
@@ -249,6 +251,26 @@ def abreast(pieces: int, threads: int) -> int:
         return together * each
 
     return max(range(min(pieces, threads, _ABREAST), 0, -1), key=speed)
+
+
+def overlapped(begun: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """What things that are begun give, each begun before the one before it is waited for.
+
+    Raises:
+        Exception: what beginning one raised, at its turn.
+    """
+    waiting = iter(begun)
+    current = next(waiting, None)
+    while current is not None:
+        following, error = None, None
+        try:
+            following = next(waiting, None)
+        except Exception as raised:  # the one before it has its turn first
+            error = raised
+        yield current()
+        if error is not None:
+            raise error
+        current = following
 
 
 def in_pieces(net: NetSpec, batch: Mapping[str, Array]) -> list[dict[str, Array]]:

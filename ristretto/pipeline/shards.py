@@ -24,7 +24,7 @@ from ristretto.pipeline.draws import draws
 from ristretto.pipeline.feed import Batch, Feed, Picked, Recipe
 from ristretto.pipeline.integer import TapTotals
 from ristretto.pipeline.labels import LabelNotes
-from ristretto.pipeline.pieces import Pieces
+from ristretto.pipeline.pieces import Pieces, overlapped
 from ristretto.pipeline.plugins import load_plugins, loaded_plugins
 from ristretto.pipeline.runner import Halfway, Runner
 from ristretto.pipeline.scorers import labels_of
@@ -98,18 +98,8 @@ def run_batches(pieces: Pieces, batches: Iterable[Batch | Halfway], wanted: Want
         wanted: what is looked at.
         first: number of the first of them in the pass, for errors.
     """
-    begun = (_begun(pieces, batch, wanted, number) for number, batch in enumerate(prefetched(batches), first))
-    current = next(begun, None)
-    while current is not None:
-        following, error = None, None
-        try:
-            following = next(begun, None)
-        except Exception as raised:  # the batch before it has its turn first
-            error = raised
-        yield current()
-        if error is not None:
-            raise error
-        current = following
+    numbered = enumerate(prefetched(batches), first)
+    yield from overlapped(_begun(pieces, batch, wanted, number) for number, batch in numbered)
 
 
 def _begun(pieces: Pieces, batch: Batch | Halfway, wanted: Wanted, number: int) -> Callable[[], Ran]:

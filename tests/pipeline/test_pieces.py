@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ristretto.numerics.layer_formats import LayerFormats
 from ristretto.numerics.rounding import Rounding
 from ristretto.pipeline import pieces
 from ristretto.pipeline.feed import Batch, open_feed
-from ristretto.pipeline.pieces import Pieces, abreast, in_pieces
+from ristretto.pipeline.pieces import Pieces, abreast, in_pieces, overlapped
 from ristretto.pipeline.runner import Runner
 from tests.golden.shared import SHARED, needs_shared
 
@@ -193,3 +194,20 @@ def test_the_first_piece_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Runner, "results", failing)
     with pytest.raises(DataError, match=r"^piece 0\.0$"):
         split.run(batch)
+
+
+def test_what_is_begun_waits_for_its_turn() -> None:
+    said: list[str] = []
+
+    def begin(number: int) -> Callable[[], int]:
+        said.append(f"begin {number}")
+        if number == 2:
+            raise DataError("the third")
+        return lambda: said.append(f"end {number}") or number  # type: ignore[func-returns-value]
+
+    results = overlapped(map(begin, range(4)))
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(DataError, match="the third"):
+        next(results)
+    assert said == ["begin 0", "begin 1", "end 0", "begin 2", "end 1"]
+    assert list(overlapped([])) == []
