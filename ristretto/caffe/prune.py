@@ -26,14 +26,15 @@ def without_unknown(net: NetSpec, known: Collection[str], needed: Iterable[str] 
             layer is told as the mistake it is.
     """
     lost: set[str] = set()
-    dropped = []
+    kept, dropped = [], []
     for layer in net.layers:
         if layer.type not in known or lost.intersection(layer.inputs):
             dropped.append(layer)
             lost.update(layer.outputs)
+        else:
+            kept.append(layer)
     if not dropped or lost.intersection(needed):
         return Pruned(net, ())
-    kept = tuple(layer for layer in net.layers if layer not in dropped)
     finals = {blob: value for blob, value in net.finals.items() if value not in lost}
     outputs = tuple(blob for blob in net.outputs if blob in finals)
-    return Pruned(replace(net, layers=kept, finals=finals, outputs=outputs), tuple(dropped))
+    return Pruned(replace(net, layers=tuple(kept), finals=finals, outputs=outputs), tuple(dropped))

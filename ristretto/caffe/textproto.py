@@ -15,14 +15,18 @@ __all__ = ["Document", "Field", "Message", "Scalar", "parse"]
 MAX_DEPTH = 100
 """As in protobuf itself, and low enough for Python's stack."""
 
+_SPACE = re.compile(r"[ \t\r\n\v\f]*(?:\#[^\n]*(?![^\n])[ \t\r\n\v\f]*)*")
+"""Comments are whole: no token begins in the middle of one."""
+
 _TOKEN = re.compile(
-    r"""(?P<space>[ \t\r\n\v\f]+|\#[^\n]*)
-      | (?P<identifier>[A-Za-z_][A-Za-z0-9_]*)
+    _SPACE.pattern
+    + r"""(?:
+        (?P<identifier>[A-Za-z_][A-Za-z0-9_]*)
       | (?P<number>0[xX][0-9a-fA-F]+
                  | (?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][+-]?[0-9]+)?[fF]?)
       | (?P<string>"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"|'[^'\\\n]*(?:\\[^\n][^'\\\n]*)*')
       | (?P<symbol>[{}<>\[\]:;,./-])
-    """,
+    )""",
     re.VERBOSE,
 )
 _GLUED = re.compile(r"[A-Za-z0-9_.]+")
@@ -67,21 +71,18 @@ class _Parser:
     def advance(self) -> None:
         """Step to the next token that is neither space nor comment; at the end of the text the kind is ""."""
         self.last_end = self.end if self.kind else self.last_end
-        position = self.end
-        while True:
-            match = _TOKEN.match(self.text, position)
-            if match is None:
-                break
-            position = match.end()
-            if match.lastgroup != "space":
-                self.kind, self.token = match.lastgroup or "", match.group()
-                self.start, self.end = match.span()
-                if self.kind == "number":
-                    self.check_number()
-                return
-        self.start = self.end = position
-        if position < len(self.text):
-            self.bad_character(position)
+        match = _TOKEN.match(self.text, self.end)
+        if match is not None:
+            self.kind = kind = match.lastgroup or ""
+            self.token = match[kind]
+            self.start, self.end = match.span(kind)
+            if kind == "number":
+                self.check_number()
+            return
+        space = _SPACE.match(self.text, self.end)
+        self.start = self.end = space.end() if space else self.end
+        if self.end < len(self.text):
+            self.bad_character(self.end)
         self.kind = self.token = ""
 
     def check_number(self) -> None:

@@ -218,9 +218,9 @@ class View:
         return _FLAGS[node.text]
 
     def _enum(self, field: FieldDescriptor, enum: EnumDescriptor, node: Scalar) -> str:
-        names = {str(value.number): value.name for value in enum.values}
         if node.text in enum.values_by_name:
             return node.text
+        names = {str(value.number): value.name for value in enum.values}
         if node.text in names:
             return names[node.text]
         cure = f"use one of {', '.join(names.values())}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ristretto.caffe.fold_weights import AFFINE_TYPES
@@ -79,7 +79,7 @@ def find_pairs(net: NetSpec, other: NetSpec, formats: Mapping[str, LayerFormats]
     """
     places = {layer.name: number for number, layer in reversed([*enumerate(net.layers)])}
     names = {layer.name for layer in other.layers}
-    rectified = rectified_values(other, formats)
+    rectified, readers = rectified_values(other, formats), _readers(net)
     pairs = []
     for number, layer in enumerate(other.layers):
         place = places.pop(layer.name, None) if is_compared(layer) else None
@@ -91,7 +91,7 @@ def find_pairs(net: NetSpec, other: NetSpec, formats: Mapping[str, LayerFormats]
         # The second top of a Pooling holds places, not values.
         tops = layer.outputs[:1] if layer.type == "Pooling" else layer.outputs
         ends = tuple(
-            End(position, value, *_end(net, names, twin, position), rectified=value in rectified)
+            End(position, value, *_end(readers, names, twin.outputs[position]), rectified=value in rectified)
             for position, value in enumerate(tops)
         )
         pairs.append(Pair(twin, layer, place, number, ends))
@@ -104,25 +104,30 @@ def is_compared(layer: LayerSpec) -> bool:
     return bool(layer.outputs) and not fed_or_judges
 
 
-def _end(net: NetSpec, names: set[str], layer: LayerSpec, position: int) -> tuple[str, tuple[str, ...]]:
+def _readers(net: NetSpec) -> dict[str, list[LayerSpec]]:
+    """The layers that read each value, in the order of the net."""
+    readers: dict[str, list[LayerSpec]] = {}
+    for layer in net.layers:
+        for value in dict.fromkeys(layer.inputs):
+            readers.setdefault(value, []).append(layer)
+    return readers
+
+
+def _end(readers: Mapping[str, Sequence[LayerSpec]], names: set[str], value: str) -> tuple[str, tuple[str, ...]]:
     """The value that a top stands against, and the layers before it that the second net does without."""
-    value = layer.outputs[position]
     folded: list[str] = []
     while True:
-        readers = [reader for reader in net.layers if value in reader.inputs]
-        alone = len(readers) == 1 and readers[0].type in AFFINE_TYPES and readers[0].inputs == (value,)
-        if not alone or readers[0].name in names:
+        reading = readers.get(value, ())
+        alone = len(reading) == 1 and reading[0].type in AFFINE_TYPES and reading[0].inputs == (value,)
+        if not alone or reading[0].name in names:
             return value, tuple(folded)
-        folded.append(readers[0].name)
-        value = readers[0].outputs[0]
+        folded.append(reading[0].name)
+        value = reading[0].outputs[0]
 
 
 def rectified_values(net: NetSpec, formats: Mapping[str, LayerFormats]) -> frozenset[str]:
     """The values that lost their negative part to a format without sign, where nothing but ReLUs comes after them."""
-    readers: dict[str, list[LayerSpec]] = {}
-    for layer in net.layers:
-        for value in layer.inputs:
-            readers.setdefault(value, []).append(layer)
+    readers = _readers(net)
     only_relus: set[str] = set()
     for layer in reversed(net.layers):
         for value in layer.outputs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,8 @@ _NUMERIC = frozenset({6, 7, 8, 9})
 
 def render_comparison(comparison: Comparison) -> str:
     """The comparison as a table of plain text, one line a layer, and what follows from it."""
-    rows = [_COLUMNS, *(_row(layer, comparison) for layer in comparison.layers)]
+    several = frozenset(layer.name for layer in comparison.layers if layer.position)
+    rows = [_COLUMNS, *(_row(layer, comparison.plan, several) for layer in comparison.layers)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{comparison.second} against {comparison.first}, {comparison.images} images"]
     lines += [_line(row, widths) for row in rows]
@@ -132,12 +134,12 @@ def render_comparison(comparison: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _row(layer: LayerComparison, comparison: Comparison) -> tuple[str, ...]:
-    formats = comparison.plan.layers.get(layer.name)
-    several = any(other.name == layer.name and other.position for other in comparison.layers)
+def _row(layer: LayerComparison, plan: QuantPlan, several: Collection[str]) -> tuple[str, ...]:
+    """A layer's cells; those of layers with several tops tell which."""
+    formats = plan.layers.get(layer.name)
     given = (None, None, None) if formats is None else (formats.input, formats.output, formats.params)
     return (
-        f"{layer.name}[{layer.position}]" if several else layer.name,
+        f"{layer.name}[{layer.position}]" if layer.name in several else layer.name,
         layer.type,
         *("-" if fmt is None else str(fmt) for fmt in given),
         f"{layer.low:.4g} .. {layer.high:.4g}",
