@@ -153,7 +153,7 @@ def build(
     wanted = [*fetches.values(), *(name for pair in taps.values() for name in pair), *lost.values()]
     counted = builder.counted(wanted)
     if builder.fast:
-        with_kernels(builder.nodes, wanted, kernels)
+        with_kernels(builder.nodes, wanted, kernels, shapes.values)
     if marks is not None:
         marks.write(builder.nodes, wanted, marks)
     doubles = [name for tap in counted.values() for name in tap.outputs]

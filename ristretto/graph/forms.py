@@ -62,6 +62,7 @@ class Value:
         rounding: the rounding that makes it as a float, while that waits.
         sum_of_blocks: whether it is the sum of values that have their channels in blocks.
         sums: what ``node`` multiplies, where products of integers may take its place.
+        sides: height and width of what it reads then.
     """
 
     grid: Grid | None = None
@@ -74,6 +75,7 @@ class Value:
     rounding: Rounding | None = None
     sum_of_blocks: bool = False
     sums: IntegerSums | None = None
+    sides: tuple[int, int] = (0, 0)
 
     @property
     def greatest(self) -> int:
@@ -165,18 +167,18 @@ class Forms:
                 inputs = [self.codes(source, "last"), self.scale(value.grid.fl), self.zero(value.offset)]
                 value.floats_last = self.nodes.op("DequantizeLinear", *inputs)
             elif value.node is not None and value.sums is not None and not value.floats:
-                value.floats_last = self._multiplied(value.node, value.sums)
+                value.floats_last = self._multiplied(value.node, value.sums, value.sides)
             else:
                 value.floats_last = self.nodes.op("Transpose", self.floats(source), perm=_PERM["last"])
         return value.floats_last
 
-    def _multiplied(self, node: onnx.NodeProto, sums: IntegerSums) -> str:
+    def _multiplied(self, node: onnx.NodeProto, sums: IntegerSums, sides: tuple[int, int]) -> str:
         """Append a convolution as a product of matrices of integers, and return the name of its sums as floats."""
         source = self.of(node.input[0])
         assert source.grid is not None
         codes, zero = self.codes(node.input[0], "last"), self.zero(source.offset)
         given = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-        columns = emit_columns(self.nodes, codes, zero, sums.codes.shape[2:], given)
+        columns = emit_columns(self.nodes, codes, zero, (*sides, sums.codes.shape[1]), sums.codes.shape[2:], given)
         matrix = self.nodes.constant(as_matrix(sums.codes), "codes")
         scales = self.nodes.floats([math.ldexp(1.0, -int(fl)) for fl in sums.fls])
         inputs = [columns, matrix, self.scale(source.grid.fl), scales, zero, "", *node.input[2:]]

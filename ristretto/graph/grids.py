@@ -75,8 +75,10 @@ def joined(grids: Sequence[Grid]) -> Grid | None:
     return Grid(grids[0].fl, min(grid.low for grid in grids), max(grid.high for grid in grids))
 
 
-def added(first: Grid, second: Grid) -> Grid | None:
-    """The grid of sums; None where float32 may not be exact."""
+def added(first: Grid | None, second: Grid | None) -> Grid | None:
+    """The grid of sums; None where float32 may not be exact, or nothing is known of one of the two."""
+    if first is None or second is None:
+        return None
     if abs(first.fl - second.fl) > 24:
         return None
     fl = max(first.fl, second.fl)

@@ -18,7 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from ristretto.graph.columns import FEW_CHANNELS
+from ristretto.caffe.netspec import Shape
+from ristretto.graph.columns import pays
 from ristretto.graph.fake_quant import emit_quantize
 from ristretto.graph.forms import CONTRIB, Forms, Layout, Rounding, Value
 from ristretto.graph.grids import Grid, IntegerSums, added, exact_sums, grid_of, integer_weights, joined
@@ -51,19 +52,20 @@ Kernels = Literal["plain", "rounding", "pairs", "integers"]
 (``pairs``), or products of integers without such a limit."""
 
 
-def with_kernels(nodes: NodeList, wanted: Iterable[str], kernels: Kernels) -> None:
+def with_kernels(nodes: NodeList, wanted: Iterable[str], kernels: Kernels, shapes: Mapping[str, Shape]) -> None:
     """Replace the nodes of a model by faster ones that compute the same.
 
     Args:
         nodes: the model; ``FixedPoint`` nodes are gone afterwards.
         wanted: the values that are asked for.
         kernels: what may be used; all but plain nodes.
+        shapes: those of the net's values.
     """
     kept = list(wanted)
     if kernels == "pairs":
         pair_channels(nodes, kept)
     old, nodes.nodes = nodes.nodes, []
-    rewriter = _Rewriter(nodes, old, kept, kernels)
+    rewriter = _Rewriter(nodes, old, kept, kernels, shapes)
     for node in old:
         rewriter.visit(node)
     for name in kept:
@@ -83,19 +85,20 @@ def _format(node: onnx.NodeProto) -> DynamicFixedPoint:
     return DynamicFixedPoint(given["bw"], given["fl"], bool(given["signed"]))
 
 
-def total_of(grids: Iterable[Grid | None]) -> Grid | None:
-    """The grid of the sum of two values; None where float32 may not be exact."""
-    first, second = grids
-    return added(first, second) if first is not None and second is not None else None
-
-
 class _Rewriter:
     """Goes through the nodes in order; what may become something faster waits until it is needed as a float.
 
     A handler takes over a node, or says by False that it is to be appended as it is.
     """
 
-    def __init__(self, nodes: NodeList, old: Sequence[onnx.NodeProto], wanted: Sequence[str], kernels: Kernels) -> None:
+    def __init__(
+        self,
+        nodes: NodeList,
+        old: Sequence[onnx.NodeProto],
+        wanted: Sequence[str],
+        kernels: Kernels,
+        shapes: Mapping[str, Shape],
+    ) -> None:
         self.nodes = nodes
         self.forms = Forms(nodes)
         self.integers = kernels in ("pairs", "integers")
@@ -104,6 +107,7 @@ class _Rewriter:
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         self.makers = {name: node for node in old for name in node.output}
         self.wanted = set(wanted)
+        self.shapes = shapes
         self.narrow: dict[tuple[str, int], bool] = {}
         for node in old:
             for name in node.input:
@@ -202,7 +206,7 @@ class _Rewriter:
         """Whether nothing but exact additions is done with a value: those may be done in a convolution as well."""
         return all(
             node.op_type == "Add"
-            and total_of(grid if other == name else self.forms.of(other).grid for other in node.input) is not None
+            and added(*(grid if other == name else self.forms.of(other).grid for other in node.input)) is not None
             for node in self.read_by(name)
         )
 
@@ -302,16 +306,21 @@ class _Rewriter:
             if source.codes and self.becomes_integer(node):
                 self.sums[output] = sums
             elif source.codes and self.multiplies(node, sums, source.greatest):
-                value.sums = sums
+                value.sums, value.sides = sums, self.sides(node.input[0])
         return True
 
     def multiplies(self, node: onnx.NodeProto, sums: IntegerSums, greatest: int) -> bool:
         """Whether a convolution of results wider than eight bits is as fast as a product of matrices of integers."""
-        given, codes = _attributes(node), sums.codes
-        if codes.ndim != 4 or codes.shape[1] < FEW_CHANNELS or _groups(node) > 1:
+        if not pays(sums.codes, _attributes(node)) or self.sides(node.input[0]) == (0, 0):
             return False
-        plain = all(step == 1 for step in given.get("dilations", [1])) and "auto_pad" not in given
-        return plain and (not self.pairs or pairs_fit(codes, greatest))
+        return not self.pairs or pairs_fit(sums.codes, greatest)
+
+    def sides(self, name: str) -> tuple[int, int]:
+        """Height and width of a value of four axes; zeros where they are not known."""
+        while name not in self.shapes and name in self.makers and self.makers[name].op_type in _KEEPS_SHAPES:
+            name = self.makers[name].input[0]
+        shape = self.shapes.get(name, ())
+        return shape[2:] if len(shape) == 4 else (0, 0)
 
     def move(self, node: onnx.NodeProto) -> bool:
         source, output = self.forms.of(node.input[0]), node.output[0]
@@ -399,14 +408,15 @@ class _Rewriter:
     def add(self, node: onnx.NodeProto) -> bool:
         """Add with channels last where the sum is rounded to codes: then they stay there."""
         first, second = (self.forms.of(name) for name in node.input)
-        total = total_of((first.grid, second.grid))
+        total = added(first.grid, second.grid)
         alike = first.channels is not None and first.channels == second.channels
         blocks = alike and all(map(self.forms.in_blocks, node.input))
         value = self.forms.values[node.output[0]] = Value(
             total, first.channels if alike else None, sum_of_blocks=blocks
         )
         # Where the sum may not be exact onnxruntime's way of adding it up in a convolution has to stay.
-        if total is None or not (alike and first.blocked and (first.codes or second.codes)):
+        any_last = first.codes or second.codes or first.sums or second.sums
+        if total is None or not (alike and first.blocked and any_last):
             return False
         if not self.becomes_codes(node.output[0]):
             return False
@@ -429,6 +439,8 @@ _HANDLERS: Mapping[str, Callable[[_Rewriter, onnx.NodeProto], bool]] = {
     "Add": _Rewriter.add,
     **dict.fromkeys(_MOVES, _Rewriter.move),
 }
+
+_KEEPS_SHAPES = frozenset({"Clip", "FixedPoint", "Identity", "Relu"})
 
 _PASSES = frozenset({"FixedPoint", "Relu", "Clip", "MaxPool", "Concat", *_MOVES})
 """Operations on codes that give codes."""

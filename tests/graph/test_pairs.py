@@ -274,7 +274,7 @@ def test_columns_times_matrix_is_the_convolution(
     nodes = NodeList()
     nodes.reserve("x")
     zero = nodes.constant(np.asarray(100, np.uint8))
-    made = emit_columns(nodes, "x", zero, taps, {"pads": list(pads), "strides": list(strides)})
+    made = emit_columns(nodes, "x", zero, x.shape[1:], taps, {"pads": list(pads), "strides": list(strides)})
     shape = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         nodes.nodes or [onnx.helper.make_node("Identity", ["x"], ["x_again"])],
