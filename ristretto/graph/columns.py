@@ -57,12 +57,12 @@ def emit_columns(
     down, across = given.get("strides", [1, 1])
     if taps == (1, 1) and (top, left, bottom, right, down, across) == (0, 0, 0, 0, 1, 1):
         return codes
-    if left or right:  # what lies there is copied from the row above or below
-        bottom = max(bottom, int(not top))
-    if top or bottom:
-        codes = nodes.op("Pad", codes, nodes.ints([0, top, 0, 0, 0, bottom, 0, 0]), zero)
     height, width = high + top + bottom, (wide + left + right - taps[1]) // across + 1
-    outside = 0 if top else (height - 1) * wide
+    # What lies to the left and right is copied from a row above or below, or from one more that nothing else reads.
+    below = max(bottom, 1) if (left or right) and not top else bottom
+    if top or below:
+        codes = nodes.op("Pad", codes, nodes.ints([0, top, 0, 0, 0, below, 0, 0]), zero)
+    outside = 0 if top else (height - bottom) * wide
     beside = np.arange(width)[:, None] * across + np.arange(taps[1]) - left
     inside = (beside >= 0) & (beside < wide)
     at = np.arange(height)[:, None, None] * wide + beside
