@@ -98,6 +98,7 @@ class BuiltNet:
         extremes: for each tapped value the model's outputs that hold its least and its greatest element.
         errors: for each rounding asked about the model's output that holds what it loses.
         taps: for each layer computed on integers what it needs and where the model says what happened.
+        double: whether the net computes in float64.
     """
 
     model: onnx.ModelProto
@@ -106,6 +107,7 @@ class BuiltNet:
     extremes: dict[str, tuple[str, str]]
     errors: dict[tuple[str, Format], str] = field(default_factory=dict)
     taps: dict[str, LayerTap] = field(default_factory=dict)
+    double: bool = False
 
 
 def build(
@@ -160,7 +162,7 @@ def build(
     model, inputs = builder.model(list(dict.fromkeys(wanted)), doubles)
     if builder.double:
         model = in_double(model)
-    return BuiltNet(model, inputs, fetches, taps, lost, counted)
+    return BuiltNet(model, inputs, fetches, taps, lost, counted, builder.double)
 
 
 class _Builder:

@@ -20,11 +20,10 @@ Attributes = dict[str, Any]
 _WHOLE = frozenset({"Floor", "Ceil", "Round"})
 
 
-def steady(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Rewrite what depends on the number of threads, in place. A model in float64 has nothing of the kind."""
+def steady(model: onnx.ModelProto, *, double: bool) -> onnx.ModelProto:
+    """Rewrite what depends on the number of threads, in place. In float64 (``double``) nothing does."""
     graph = model.graph
-    wide = any(tensor.data_type == onnx.TensorProto.DOUBLE for tensor in graph.initializer)
-    if wide or all(node.op_type not in _REWRITES for node in graph.node):
+    if double or all(node.op_type not in _REWRITES for node in graph.node):
         return model
     whole = _rounded_logarithms(graph.node)
     nodes = NodeList()

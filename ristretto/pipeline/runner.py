@@ -311,7 +311,7 @@ class Runner:
             kernels=kernels,
         )
         session = Session(
-            steady(built.model).SerializeToString(),
+            steady(built.model, double=built.double).SerializeToString(),
             threads=self.threads,
             keep_layout=kernels != "plain",
             device=self.device,

@@ -129,7 +129,7 @@ class WatchedNet:
         del graph.output[:]
         graph.output.extend(helper.make_tensor_value_info(value, element, None) for value in values)
         session = Session(
-            steady(built.model).SerializeToString(),
+            steady(built.model, double=built.double).SerializeToString(),
             threads=self.threads,
             device=self.device,
             in_groups=convolves_in_groups(built.model),

@@ -21,6 +21,7 @@ from ristretto.caffe.shapes import NetShapes, infer_shapes
 from ristretto.caffe.textproto import parse
 from ristretto.errors import NetError
 from ristretto.graph.build import BuiltNet, Simulation, build
+from ristretto.graph.steady import steady
 from ristretto.numerics.arithmetic import Arithmetic
 from ristretto.runtime.session import Session
 
@@ -125,8 +126,10 @@ def build_layer(
 
 
 def run_model(built: BuiltNet, feeds: Mapping[str, Array]) -> list[Array]:
-    """Run a lowered net on one thread."""
-    session = Session(built.model.SerializeToString(), threads=1)
+    """Run a lowered net on one thread, in the operations that the commands run it in."""
+    model = onnx.ModelProto()
+    model.CopyFrom(built.model)
+    session = Session(steady(model, double=built.double).SerializeToString(), threads=1)
     fetches = list(built.fetches.values())
     results = session.run({built.inputs[blob]: feeds[blob] for blob in built.inputs}, fetches)
     return [results[name] for name in fetches]

@@ -11,6 +11,10 @@ from ristretto.caffe.net import build_net, read_prototxt
 from ristretto.caffe.rules import NetState
 from ristretto.caffe.shapes import infer_shapes
 from ristretto.caffe.weights import LayerWeights, Weights
+from ristretto.graph.build import Simulation
+from ristretto.numerics.arithmetic import Arithmetic
+from ristretto.numerics.formats import DynamicFixedPoint
+from ristretto.numerics.layer_formats import LayerFormats
 from ristretto.pipeline.runner import Runner
 
 SHAPES = ((3, 23, 19, 17), (2, 64, 31, 33))
@@ -39,9 +43,13 @@ LAYERS = {
     "mean": 'type: "Reduction" reduction_param { axis: 0 operation: MEAN }',
 }
 
+REWRITTEN = ("across channels", "another power", "log", "elu", "bnll")
 
-def results(layer: str, shape: tuple[int, ...], folder: Path, threads: int) -> bytes:
-    """What a layer makes of random values."""
+FLOAT = Simulation()
+
+
+def results(layer: str, shape: tuple[int, ...], folder: Path, threads: int, simulation: Simulation = FLOAT) -> bytes:
+    """What a layer, or several in a row, make of random values."""
     dims = " ".join(f"dim: {size}" for size in shape)
     path = folder / "net.prototxt"
     text = layer.replace("%C", str(shape[1]))
@@ -52,11 +60,13 @@ def results(layer: str, shape: tuple[int, ...], folder: Path, threads: int) -> b
     net = build_net(read_prototxt(path), NetState("TEST"))
     rng = np.random.default_rng(1)
     shapes = infer_shapes(net, {"x": shape})
-    blobs = tuple(rng.standard_normal(each).astype(np.float32) for each in shapes.layers[-1].blobs)
-    weights = Weights((LayerWeights("y", "", blobs),), ()) if blobs else None
+    blobs = [tuple(rng.standard_normal(each).astype(np.float32) for each in one.blobs) for one in shapes.layers]
+    named = zip(net.layers, blobs, strict=True)
+    weights = Weights(tuple(LayerWeights(one.name, "", each) for one, each in named if each), ())
     values = rng.standard_normal(shape).astype(np.float32)
-    made, _ = Runner(net, weights, [net.finals["y"]], threads=threads).run({"x": values})
-    return made[net.finals["y"]].tobytes()
+    last = net.layers[-1].outputs[0]
+    made, _ = Runner(net, weights, [last], threads=threads, simulation=simulation).run({"x": values})
+    return made[last].tobytes()
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
@@ -66,12 +76,20 @@ def test_layers(layer: str, tmp_path: Path) -> None:
         assert all(results(layer, shape, tmp_path, threads) == one for threads in (2, 3, 7)), shape
 
 
-REWRITTEN = ("across channels", "another power", "log", "elu", "bnll")
+@pytest.mark.parametrize("name", REWRITTEN)
+def test_behind_sums_in_float64(name: str, tmp_path: Path) -> None:
+    """Sums of 16-bit codes are put together in float64; what stands behind them is float32 all the same."""
+    wide, within_8 = DynamicFixedPoint(16, 8), DynamicFixedPoint(16, 12)
+    simulation = Simulation({"y": LayerFormats(wide, within_8, wide, None)}, arithmetic=Arithmetic.INTEGER)
+    first = 'type: "Convolution" convolution_param { num_output: 24 kernel_size: 3 pad: 1 }'
+    both = f'{first} }} layer {{ name: "z" bottom: "y" top: "z" {LAYERS[name]}'
+    one = results(both, SHAPES[0], tmp_path, 1, simulation)
+    assert all(results(both, SHAPES[0], tmp_path, threads, simulation) == one for threads in (2, 3, 7))
 
 
 @pytest.mark.parametrize("name", REWRITTEN)
 def test_what_is_computed_otherwise_is_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = np.frombuffer(results(LAYERS[name], SHAPES[0], tmp_path, 1), np.float32)
-    monkeypatch.setattr("ristretto.pipeline.runner.steady", lambda model: model)
+    monkeypatch.setattr("ristretto.pipeline.runner.steady", lambda model, double: model)
     theirs = np.frombuffer(results(LAYERS[name], SHAPES[0], tmp_path, 1), np.float32)
     np.testing.assert_allclose(ours, theirs, rtol=2e-6, atol=2e-7)
