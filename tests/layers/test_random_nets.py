@@ -33,7 +33,6 @@ TOLERANCES = {Arithmetic.FLOAT32: 1e-5, Arithmetic.FLOAT64: 1e-11}
 quiet = settings(
     deadline=None,
     database=None,
-    derandomize=True,
     print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
@@ -166,9 +165,9 @@ def test_the_reference_knows_nothing_of_the_code() -> None:
 
 @pytest.mark.slow
 def test_many_random_nets() -> None:
-    """Nets that are new in each run."""
+    """Ten times as many."""
 
-    @settings(quiet, max_examples=3000, derandomize=False)
+    @settings(quiet, max_examples=3000)
     @given(nets(8))
     def run(net: RandomNet) -> None:
         check(net)

@@ -33,7 +33,6 @@ from tests.metamorphic.relation import MODES, check_same, close, compare, comput
 quiet = settings(
     deadline=None,
     database=None,
-    derandomize=True,
     print_blob=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -93,7 +92,7 @@ def test_in_random_nets(mode: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_in_many_random_nets(mode: str, tmp_path: Path) -> None:
-    @settings(quiet, max_examples=6, derandomize=False)
+    @settings(quiet, max_examples=6)
     @given(SEEDS)
     def run(seed: int) -> None:
         check_anywhere(seed, mode, tmp_path)
@@ -123,7 +122,7 @@ def test_among_layers_of_all_types(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_among_many_layers_of_all_types(tmp_path: Path) -> None:
-    @settings(quiet, max_examples=80, derandomize=False)
+    @settings(quiet, max_examples=80)
     @given(nets(7), SEEDS)
     def run(net: object, seed: int) -> None:
         check_any_layers(of_random(net), random.Random(seed), tmp_path)  # type: ignore[arg-type]

@@ -78,7 +78,7 @@ def test_random_nets(kind: str, mode: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", REWRITES)
 def test_many_random_nets(kind: str, tmp_path: Path) -> None:
-    @settings(quiet, max_examples=6, derandomize=False)
+    @settings(quiet, max_examples=6)
     @given(SEEDS, st.sampled_from(list(MODES)))
     def run(seed: int, mode: str) -> None:
         check(kind, seed, mode, tmp_path)
