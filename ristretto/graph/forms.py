@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ristretto.graph.columns import as_matrix, emit_columns
-from ristretto.graph.grids import Grid, IntegerSums
+from ristretto.graph.grids import Grid, IntegerSums, sums_on_grid
 from ristretto.graph.nodes import NodeList
 from ristretto.numerics.formats import DynamicFixedPoint
 
@@ -38,6 +38,7 @@ class Rounding:
         blocks: whether it may be done in blocks of channels.
         clipped: whether the value lies between the format's ends already.
         sealed: whether nothing may be added to it before it is done.
+        whole: whether the value is a multiple of the format's step already, and only has to be saturated.
     """
 
     value: str
@@ -45,6 +46,7 @@ class Rounding:
     blocks: bool
     clipped: bool = False
     sealed: bool = False
+    whole: bool = False
 
 
 @dataclass
@@ -214,6 +216,15 @@ class Forms:
         value = self.of(name)
         return value.blocked and (value.node is not None or value.sum_of_blocks)
 
+    def on_grid(self, name: str, fmt: DynamicFixedPoint) -> bool:
+        """Whether a value is made by a Conv or Gemm whose sums are multiples of a format's step, however large."""
+        node = self.of(name).node
+        inputs = self.of(node.input[0]).grid if node is not None else None
+        if node is None or inputs is None or fmt.bw > 24:
+            return False
+        weights, bias = self.array(node.input[1]), self.array(node.input[2]) if node.input[2:] else None
+        return weights is not None and sums_on_grid(inputs, weights, bias, fmt.fl)
+
     def in_blocks(self, name: str) -> bool:
         """Whether a value, once it is a float, has its channels in blocks."""
         rounding = self.of(name).rounding
@@ -224,7 +235,11 @@ class Forms:
         return rounding.blocks and self.of(rounding.value).blocked and made
 
     def _round(self, output: str, value: Value, rounding: Rounding) -> None:
-        """Append a rounding of a float to a format of up to 16 bits, as a float."""
+        """Append a rounding of a float to a format of up to 16 bits, as a float; of more where two additions do it."""
+        if rounding.whole:
+            ends = [self.nodes.floats(rounding.fmt.min), self.nodes.floats(rounding.fmt.max)]
+            self.make("Clip", [self.floats(rounding.value), *ends], output)
+            return
         if self._by_addition(rounding):
             self._round_by_addition(output, rounding)
             return

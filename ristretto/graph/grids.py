@@ -128,6 +128,23 @@ def exact_sums(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.floa
     return IntegerSums(codes, weight_fls, bias_codes, Grid(fl, -most, most))
 
 
+def sums_on_grid(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.float32] | None, fl: int) -> bool:
+    """Whether float32 sums of products are whole multiples of 2**-fl, however many bits they have.
+
+    If products and bias are, so are all sums in any order: what float32 cannot hold it rounds to multiples of a larger
+    power of two.
+    """
+    rows = weights.reshape(len(weights), -1)
+    step = max(1, _AT_ONCE // max(len(rows), 1))
+    parts = (rows[:, first : first + step] for first in range(0, rows.shape[1], step))
+    return all(_whole(part, fl - inputs.fl) for part in parts) and (bias is None or _whole(bias, fl))
+
+
+def _whole(numbers: NDArray[np.float32], shift: int) -> bool:
+    scaled = np.ldexp(numbers.astype(np.float64), shift)
+    return bool(np.all(np.isfinite(scaled) & (scaled == np.rint(scaled))))
+
+
 def _with_room_for(
     bias: NDArray[np.float32], codes: NDArray[np.int8], fls: NDArray[np.int64], input_fl: int
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:

@@ -221,7 +221,8 @@ class _Rewriter:
         value = self.forms.values[output] = Value(grid if fmt.bw <= 24 else None, source.channels)
         blocks = self.may_be_in_blocks(output, rounded=True)
         by_addition = blocks and fmt.bw <= _ADDED_BW and self.forms.made_in_blocks(name)
-        if (fmt.bw > _FAST_BW and not by_addition) or abs(fmt.fl) > _FAST_SHIFT:
+        whole = self.forms.on_grid(name, fmt)
+        if (fmt.bw > _FAST_BW and not (by_addition or whole)) or abs(fmt.fl) > _FAST_SHIFT:
             first = len(self.nodes.nodes)
             made = emit_quantize(self.nodes, self.forms.floats(name), fmt, RoundingMode.HALF_EVEN)
             self.nodes.rename(made, output, first)
@@ -232,7 +233,8 @@ class _Rewriter:
             layout: Layout = "last" if source.floats_last or source.blocked else "first"
             self.encode(value, self.forms.encoded(name, layout, fmt, grid.offset), layout, grid)
         else:
-            value.rounding = Rounding(name, fmt, blocks, sealed=blocks and not self.may_be_summed_up(output, fmt))
+            sealed = blocks and not self.may_be_summed_up(output, fmt)
+            value.rounding = Rounding(name, fmt, blocks, sealed=sealed, whole=whole)
         return True
 
     def unchanged(self, node: onnx.NodeProto) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ristretto.graph.grids import EXACT, Grid, added, exact_sums, grid_of, integer_weights, joined
+from ristretto.graph.grids import EXACT, Grid, added, exact_sums, grid_of, integer_weights, joined, sums_on_grid
 from ristretto.numerics.formats import DynamicFixedPoint
 
 
@@ -128,3 +129,31 @@ def test_sums_that_may_not_be_exact_are_refused() -> None:
     assert exact_sums(inputs, np.full((1, enough), 127.0, np.float32), None) is not None
     assert exact_sums(inputs, np.full((1, enough + 2), 127.0, np.float32), None) is None
     assert exact_sums(inputs, np.full((1, 2), 101.0, np.float32), np.array([0.5], np.float32)) is None
+
+
+WEIGHTS = st.lists(st.integers(-(2**12), 2**12).map(float) | st.floats(-100, 100, width=32), min_size=1, max_size=40)
+
+
+@given(WEIGHTS, st.none() | WEIGHTS, st.integers(-4, 12), st.integers(-4, 16), st.integers(0, 12))
+def test_sums_are_whole_steps(numbers: list[float], bias: list[float] | None, own: int, fl: int, more: int) -> None:
+    weights = np.ldexp(np.array([numbers], np.float32), -more)
+    added_to = None if bias is None else np.array(bias, np.float32)
+    wanted = [(Fraction(float(weight)), fl - own) for weight in weights[0]]
+    wanted += [] if bias is None else [(Fraction(number), fl) for number in bias]
+    whole = all((number * Fraction(2) ** shift).denominator == 1 for number, shift in wanted)
+    assert sums_on_grid(Grid(own, 0, 4095), weights, added_to, fl) == whole
+
+
+@given(st.lists(st.integers(-128, 127), min_size=2, max_size=400), st.integers(0, 1000))
+def test_float32_keeps_sums_whole_in_any_order(weights: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs = rng.integers(0, 2**20, len(weights))
+    products = (inputs * 2.0**-9).astype(np.float32) * (np.array(weights) * 2.0**-8).astype(np.float32)
+    assert sums_on_grid(Grid(9, 0, 2**20 - 1), np.array([weights], np.float32) * np.float32(2.0**-8), None, 17)
+    total = np.cumsum(rng.permutation(products), dtype=np.float32)
+    assert np.array_equal(np.rint(total.astype(np.float64) * 2.0**17), total.astype(np.float64) * 2.0**17)
+
+
+def test_what_is_infinite_is_on_no_grid() -> None:
+    assert not sums_on_grid(Grid(0, 0, 1), np.array([[np.inf]], np.float32), None, 4)
+    assert not sums_on_grid(Grid(0, 0, 1), np.array([[1.0]], np.float32), np.array([np.nan], np.float32), 4)

@@ -318,6 +318,30 @@ def test_nothing_leaves_its_blocks_at_16_bits() -> None:
     assert kinds["Conv"] == 7 + 3
 
 
+@pytest.mark.parametrize("channels", [16, 20])
+@pytest.mark.parametrize("bw", [24, 20])
+def test_sums_on_the_grid_of_their_format_are_only_saturated(channels: int, bw: int) -> None:
+    """Inputs of twelve bits and weights of eight: sums may leave the format, but are multiples of its step."""
+    net = build_net(parse(blocks(channels), "net.prototxt"))
+    stored = {name: DynamicFixedPoint(12, 9, signed=name in "xp") for name in "xabdpst"}
+    formats = residual_formats(stored, dict.fromkeys("ce", DynamicFixedPoint(bw, 17)))
+    values = [net.finals["y"]]
+    model = built(net, formats, "rounding", values, 1)
+    kinds = Counter(node.op_type for node in model.model.graph.node)
+    assert kinds["Round"] == 0
+    if channels == 16:
+        assert kinds["QuantizeLinear"] == 1  # what is fed
+    x = np.random.default_rng(1).standard_normal((BATCH, 5, SIDE, SIDE)).astype(np.float32) * 4
+    inside = [value for item in net.layers if item.name in "ce" for value in item.outputs]
+    plain = run(built(net, formats, "plain", values + inside, 1), x, "plain")
+    ends = [np.abs(plain[value]).max() for value in inside]
+    assert max(ends) >= 4.0 if bw == 20 else min(ends) > 4.0  # 20 bits reach to 4
+    np.testing.assert_array_equal(run(model, x, "rounding")["y"], plain["y"])
+    apart = built(net, formats, "rounding", values + inside, 1)
+    for value, array in run(apart, x, "rounding").items():
+        np.testing.assert_array_equal(array, plain[value])
+
+
 def test_probes_tell_an_exact_kernel_from_one_that_saturates() -> None:
     for probe in probes():
         session = Session(probe.model.SerializeToString(), threads=1)
