@@ -207,9 +207,11 @@ class Forms:
         """The code of the value 0."""
         return self.nodes.constant(np.asarray(offset, np.uint8))
 
-    def clipped(self, name: str, fmt: DynamicFixedPoint) -> str:
-        """Append the saturation of a float."""
-        return self.nodes.op("Clip", self.floats(name), self.nodes.floats(fmt.min), self.nodes.floats(fmt.max))
+    def clipped(self, name: str, fmt: DynamicFixedPoint, output: str = "") -> str:
+        """Append the saturation of a float, and return its name."""
+        output = output or self.nodes.unique("clip")
+        self.make("Clip", [self.floats(name), *map(self.nodes.floats, (fmt.min, fmt.max))], output)
+        return output
 
     def made_in_blocks(self, name: str) -> bool:
         """Whether a value is made by a float convolution, or a sum of such, that has its channels in blocks."""
@@ -219,11 +221,11 @@ class Forms:
     def on_grid(self, name: str, fmt: DynamicFixedPoint) -> bool:
         """Whether a value is made by a Conv or Gemm whose sums are multiples of a format's step, however large."""
         node = self.of(name).node
-        inputs = self.of(node.input[0]).grid if node is not None else None
-        if node is None or inputs is None or fmt.bw > 24:
+        if node is None or fmt.bw > 24:
             return False
-        weights, bias = self.array(node.input[1]), self.array(node.input[2]) if node.input[2:] else None
-        return weights is not None and sums_on_grid(inputs, weights, bias, fmt.fl)
+        inputs, weights = self.of(node.input[0]).grid, self.array(node.input[1])
+        bias = self.array(node.input[2]) if node.input[2:] else None
+        return inputs is not None and weights is not None and sums_on_grid(inputs, weights, bias, fmt.fl)
 
     def in_blocks(self, name: str) -> bool:
         """Whether a value, once it is a float, has its channels in blocks."""
@@ -235,10 +237,9 @@ class Forms:
         return rounding.blocks and self.of(rounding.value).blocked and made
 
     def _round(self, output: str, value: Value, rounding: Rounding) -> None:
-        """Append a rounding of a float to a format of up to 16 bits, as a float; of more where two additions do it."""
+        """Append a rounding of a float, as a float: to more than 16 bits where it is whole, or done by addition."""
         if rounding.whole:
-            ends = [self.nodes.floats(rounding.fmt.min), self.nodes.floats(rounding.fmt.max)]
-            self.make("Clip", [self.floats(rounding.value), *ends], output)
+            self.clipped(rounding.value, rounding.fmt, output)
             return
         if self._by_addition(rounding):
             self._round_by_addition(output, rounding)

@@ -134,10 +134,9 @@ def sums_on_grid(inputs: Grid, weights: NDArray[np.float32], bias: NDArray[np.fl
     If products and bias are, so are all sums in any order: what float32 cannot hold it rounds to multiples of a larger
     power of two.
     """
-    rows = weights.reshape(len(weights), -1)
-    step = max(1, _AT_ONCE // max(len(rows), 1))
-    parts = (rows[:, first : first + step] for first in range(0, rows.shape[1], step))
-    return all(_whole(part, fl - inputs.fl) for part in parts) and (bias is None or _whole(bias, fl))
+    flat = weights.ravel()
+    parts = (flat[first : first + _AT_ONCE] for first in range(0, flat.size, _AT_ONCE))
+    return (bias is None or _whole(bias, fl)) and all(_whole(part, fl - inputs.fl) for part in parts)
 
 
 def _whole(numbers: NDArray[np.float32], shift: int) -> bool:

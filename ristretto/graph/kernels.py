@@ -1,10 +1,10 @@
 """The same model with faster kernels: values of eight bits as integers, results bit for bit those of float32.
 
 A ``FixedPoint`` node stands for rounding to a fixed-point format, half to even. What it becomes depends on what is
-known of the value (``grids``): nothing where rounding changes nothing; part of an integer convolution where its sums
-are proved to be exact in float32 as well, so that both give the same; else the rounding of a float (``forms``). Values
-of eight bits flow as codes without sign, those of signed formats with 128 added, as long as nothing but moving,
-comparing or multiplying with weights is done with them.
+known of the value (``grids``): nothing where rounding changes nothing, or a saturation alone; part of an integer
+convolution where its sums are proved to be exact in float32 as well, so that both give the same; else the rounding of
+a float (``forms``). Values of eight bits flow as codes without sign, those of signed formats with 128 added, as long
+as nothing but moving, comparing or multiplying with weights is done with them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _MOVES = frozenset({"Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Trans
 """Operations that give each element of their first input another place."""
 
 _FAST_BW, _ADDED_BW, _FAST_SHIFT = 16, 22, 100
-"""Wider formats, and scales beyond 2**100, are left to plain nodes; up to the second width numbers can be rounded by
-addition."""
+"""Roundings to more bits, and scales beyond 2**100, are left to plain nodes; up to the second width numbers can be
+rounded by addition."""
 
 _MANY_INPUTS, _MORE_INPUTS = 64, 192
 """A convolution of fewer inputs per output is as fast on floats; the second where weights have no sign."""
